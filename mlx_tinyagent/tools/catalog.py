@@ -1,0 +1,459 @@
+"""The 16 tools of TinyAgent: names, argument order and labels as its data has them.
+
+Names and order follow SqueezeAILab/TinyAgent, so its plans and its classifier
+can be read; the texts are our own. The order of definition is the label order
+and never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+from urllib.parse import urlencode
+
+from mlx_tinyagent.tools.backend import Contact, Host, Mail, Note
+from mlx_tinyagent.tools.base import (
+    Effect,
+    Email,
+    FilePath,
+    Phone,
+    Place,
+    Span,
+    Template,
+    Text,
+    ToolSet,
+    Type,
+    When,
+    tool,
+)
+from mlx_tinyagent.tools.match import candidates
+from mlx_tinyagent.tools.results import (
+    Ambiguous,
+    Candidate,
+    Failed,
+    NotFound,
+    Ok,
+    Origin,
+    Result,
+    Value,
+)
+
+MAPS_URL = "https://maps.apple.com/"
+MEETING_MINUTES = 60  # length of an event or meeting when nothing is said
+
+
+@tool(effect=Effect.WRITE, app="calendar", label=0, fields=("title", "start", "end"))
+def create_calendar_event(
+    host: Host,
+    title: Span,
+    start_date: When,
+    end_date: When = "",
+    location: Place = "",
+    invitees: Sequence[Email] = (),
+    notes: Template = "",
+    calendar: Span | None = None,
+) -> Result:
+    """Add an event to the calendar.
+
+    Args:
+        title: what it is
+        start_date: when it starts
+        end_date: only if the request says when it ends
+        location: place or link
+        invitees: addresses from get_email_address
+        notes: description or link
+    """
+    if not start_date:
+        return Failed(reason="the event has no start")
+    start = datetime.fromisoformat(start_date)
+    end = (
+        datetime.fromisoformat(end_date) if end_date else start + timedelta(minutes=MEETING_MINUTES)
+    )
+    if end <= start:
+        return Failed(reason=f"the event would end ({end}) before it starts ({start})")
+    return host.backend.create_event(
+        title=title,
+        start=start.isoformat(),
+        end=end.isoformat(),
+        location=location or "",
+        invitees=invitees,
+        notes=notes or "",
+        calendar=calendar or "",
+    )
+
+
+@tool(effect=Effect.READ, returns=Type.PHONE, app="contacts", label=1, fields=("name", "phone"))
+def get_phone_number(host: Host, name: Span) -> Result:
+    """Look up a person's phone number in the contacts. Needed before send_sms.
+
+    Args:
+        name: one person
+    """
+    return _contact_value(host, name, "phone")
+
+
+@tool(effect=Effect.READ, returns=Type.EMAIL, app="contacts", label=2, fields=("name", "email"))
+def get_email_address(host: Host, name: Span) -> Result:
+    """Look up a person's e-mail address in the contacts. Needed before mails and invitations.
+
+    Args:
+        name: one person
+    """
+    return _contact_value(host, name, "email")
+
+
+@tool(effect=Effect.OPEN, returns=Type.PATH, app="files", label=3, fields=("path", "name"))
+def open_and_get_file_path(host: Host, file_name: Span) -> Result:
+    """Find a file by name, open it and give its path. Needed before attaching or summarizing.
+
+    Args:
+        file_name: name of the file
+    """
+    found = candidates(file_name, host.backend.files(), lambda f: (f.name, _stem(f.name), f.path))
+    if not found:
+        return NotFound(what=f"file '{file_name}'")
+    if len(found) > 1:
+        options = tuple(Candidate(label=f.name, value=f.path) for _, f in found)
+        return Ambiguous(what=f"file '{file_name}'", candidates=options)
+    return host.backend.open_file(found[0][1].path)
+
+
+@tool(effect=Effect.READ, returns=Type.TEXT, app="files", label=4)
+def summarize_pdf(host: Host, pdf_path: FilePath) -> Result:
+    """Summarize a PDF document.
+
+    Args:
+        pdf_path: path from open_and_get_file_path
+    """
+    document = host.backend.read_document(pdf_path)
+    if not isinstance(document, Ok):
+        return document
+    summary = host.writer.summary(text=document.value.text)
+    return Ok(value=Value(text=summary, origin=Origin.UNTRUSTED), note=summary)
+
+
+@tool(effect=Effect.DRAFT, app="mail", label=5)
+def compose_new_email(
+    host: Host,
+    recipients: Sequence[Email],
+    cc: Sequence[Email] = (),
+    subject: Text = "",
+    context: Template = "",
+    attachments: Sequence[FilePath] = (),
+) -> Result:
+    """Draft a new e-mail; the body is written from context and the request.
+
+    Args:
+        recipients: addresses from get_email_address
+        context: results the mail must contain
+        attachments: paths from open_and_get_file_path
+    """
+    body = host.writer.mail(
+        request=host.request,
+        subject=subject,
+        context=context or "",
+        greeting=_first_names(host, recipients),
+    )
+    return host.backend.draft_mail(
+        kind="new",
+        recipients=recipients,
+        cc=cc,
+        subject=subject,
+        body=body,
+        attachments=attachments,
+    )
+
+
+@tool(effect=Effect.DRAFT, app="mail", label=6)
+def reply_to_email(
+    host: Host,
+    cc: Sequence[Email] = (),
+    context: Template = "",
+    attachments: Sequence[FilePath] = (),
+) -> Result:
+    """Draft a reply to the e-mail that is selected.
+
+    Args:
+        cc: further addresses
+        context: what the reply must say
+        attachments: paths from open_and_get_file_path
+    """
+    mail = host.backend.selected_mail()
+    if mail is None:
+        return NotFound(what="selected e-mail")
+    body = host.writer.mail(
+        request=host.request,
+        subject=mail.subject,
+        context=context or "",
+        greeting=mail.sender_name.split(" ")[0],
+    )
+    return host.backend.draft_mail(
+        kind="reply",
+        recipients=[mail.sender],
+        cc=cc,
+        subject=_prefixed("Re:", mail),
+        body=body,
+        attachments=attachments,
+        source=mail.id,
+    )
+
+
+@tool(effect=Effect.DRAFT, app="mail", label=7)
+def forward_email(
+    host: Host,
+    recipients: Sequence[Email],
+    cc: Sequence[Email] = (),
+    context: Template = "",
+    attachments: Sequence[FilePath] = (),
+) -> Result:
+    """Draft a forward of the e-mail that is selected.
+
+    Args:
+        recipients: addresses from get_email_address
+        context: text above the forwarded mail
+        attachments: further paths
+    """
+    mail = host.backend.selected_mail()
+    if mail is None:
+        return NotFound(what="selected e-mail")
+    body = f"{context or ''}\n\n-------- Forwarded --------\nFrom: {mail.sender}\n{mail.body}"
+    return host.backend.draft_mail(
+        kind="forward",
+        recipients=recipients,
+        cc=cc,
+        subject=_prefixed("Fwd:", mail),
+        body=body.lstrip(),
+        attachments=attachments,
+        source=mail.id,
+    )
+
+
+@tool(effect=Effect.OPEN, returns=Type.URL, app="maps", label=8, fields=("url", "location"))
+def maps_open_location(host: Host, location: Place) -> Result:
+    """Open a place in Maps and give its link.
+
+    Args:
+        location: name or address of the place
+    """
+    url = f"{MAPS_URL}?{urlencode({'q': location})}"
+    return host.backend.open_url(url, note=f"Opened {location} in Maps: {url}")
+
+
+@tool(effect=Effect.OPEN, returns=Type.URL, app="maps", label=9, fields=("url",))
+def maps_show_directions(
+    host: Host,
+    start_location: Place,
+    end_location: Place,
+    transport: Literal["d", "w", "r"] = "d",
+) -> Result:
+    """Show directions in Maps and give their link.
+
+    Args:
+        start_location: "" means here
+        end_location: where to
+        transport: d drive, w walk, r public transit
+    """
+    query = {"saddr": start_location, "daddr": end_location, "dirflg": transport}
+    url = f"{MAPS_URL}?{urlencode({key: value for key, value in query.items() if value})}"
+    return host.backend.open_url(url, note=f"Opened directions to {end_location} in Maps: {url}")
+
+
+@tool(effect=Effect.WRITE, app="notes", label=10, fields=("name", "folder"))
+def create_note(host: Host, name: Text, content: Template = "", folder: Span = "") -> Result:
+    """Create a note.
+
+    Args:
+        name: its title
+        content: what to write
+        folder: only if the request names one
+    """
+    body = host.writer.note(request=host.request, name=name, content=content or "")
+    return host.backend.create_note(name=name, body=body, folder=folder or "")
+
+
+@tool(
+    effect=Effect.READ, returns=Type.TEXT, app="notes", label=11, fields=("name", "folder", "body")
+)
+def open_note(host: Host, name: Span, folder: Span = "") -> Result:
+    """Open a note and give its text.
+
+    Args:
+        name: its title
+        folder: only if the request names one
+    """
+    found = _find_note(host, name, folder or "")
+    if not isinstance(found, Note):
+        return found
+    fields = {"name": found.name, "folder": found.folder, "body": found.body}
+    value = Value(text=found.body, fields=fields, origin=Origin.UNTRUSTED)
+    return Ok(value=value, note=f"Opened the note '{found.name}'.")
+
+
+@tool(effect=Effect.WRITE, app="notes", label=12, fields=("name", "folder"))
+def append_note_content(host: Host, name: Span, content: Template, folder: Span = "") -> Result:
+    """Add text to the end of a note; open_note is not needed first.
+
+    Args:
+        name: its title
+        content: what to add
+        folder: only if the request names one
+    """
+    found = _find_note(host, name, folder or "")
+    if not isinstance(found, Note):
+        return found
+    text = host.writer.note(request=host.request, name=found.name, content=content or "")
+    return host.backend.append_note(note_id=found.id, text=text)
+
+
+@tool(effect=Effect.WRITE, app="reminders", label=13, fields=("name", "due"))
+def create_reminder(
+    host: Host,
+    name: Text,
+    due_date: When,
+    notes: Template = "",
+    list_name: Span = "",
+    priority: int = 0,
+    all_day: bool = False,
+) -> Result:
+    """Create a reminder.
+
+    Args:
+        name: what to be reminded of
+        due_date: when; "" if nothing is said
+        list_name: only if the request names a list
+        priority: 1 high, 0 none
+        all_day: True if no time of day is said
+    """
+    if not 0 <= priority <= 9:
+        return Failed(reason=f"a reminder's priority is 0 to 9, not {priority}")
+    return host.backend.create_reminder(
+        name=name,
+        due=due_date or "",
+        notes=notes or "",
+        list_name=list_name or "",
+        priority=priority,
+        all_day=all_day,
+    )
+
+
+@tool(effect=Effect.DRAFT, app="sms", label=14)
+def send_sms(host: Host, recipients: Sequence[Phone], message: Template) -> Result:
+    """Prepare one text message to one or more people.
+
+    Args:
+        recipients: numbers from get_phone_number
+        message: the whole text
+    """
+    return host.backend.queue_message(recipients=recipients, text=message)
+
+
+@tool(effect=Effect.WRITE, returns=Type.URL, app="zoom", label=15, fields=("url", "topic", "start"))
+def get_zoom_meeting_link(
+    host: Host,
+    topic: Span,
+    start_time: When,
+    duration: int = MEETING_MINUTES,
+    meeting_invitees: Sequence[Email] = (),
+) -> Result:
+    """Create a Zoom meeting and give its join link.
+
+    Args:
+        topic: what it is about
+        start_time: when it starts
+        duration: minutes
+        meeting_invitees: addresses from get_email_address
+    """
+    if not start_time:
+        return Failed(reason="the meeting has no start")
+    if not 1 <= duration <= 1440:
+        return Failed(reason=f"a meeting lasts 1 to 1440 minutes, not {duration}")
+    return host.backend.create_meeting(
+        topic=topic, start=start_time, minutes=duration, invitees=meeting_invitees
+    )
+
+
+TINYAGENT16 = ToolSet(
+    "tinyagent16",
+    [
+        create_calendar_event,
+        get_phone_number,
+        get_email_address,
+        open_and_get_file_path,
+        summarize_pdf,
+        compose_new_email,
+        reply_to_email,
+        forward_email,
+        maps_open_location,
+        maps_show_directions,
+        create_note,
+        open_note,
+        append_note_content,
+        create_reminder,
+        send_sms,
+        get_zoom_meeting_link,
+    ],
+)
+
+
+def find_contacts(contacts: Sequence[Contact], name: str) -> list[Contact]:
+    """Return the contacts a written name may mean, best first; one means a clear winner."""
+    found = candidates(name, contacts, lambda c: (c.name, *c.nicknames, *c.emails))
+    return [contact for _, contact in found]
+
+
+def _contact_value(host: Host, name: str, what: Literal["email", "phone"]) -> Result:
+    """Look up one person and give an address or number, or say why not."""
+    found = find_contacts(host.backend.contacts(), name)
+    if not found:
+        return NotFound(what=f"contact '{name}'")
+    if len(found) > 1:
+        options = tuple(
+            Candidate(label=_distinct(c), value=next(iter(_values(c, what)), "")) for c in found
+        )
+        return Ambiguous(what=f"contact '{name}'", candidates=options)
+    values = _values(found[0], what)
+    if not values:
+        return NotFound(what=f"{what} of {found[0].name}")
+    fields = {"name": found[0].name, what: values[0]}
+    return Ok(value=Value(text=values[0], fields=fields), note=f"{found[0].name}: {values[0]}")
+
+
+def _values(contact: Contact, what: Literal["email", "phone"]) -> tuple[str, ...]:
+    """Return a contact's addresses or numbers."""
+    return contact.emails if what == "email" else contact.phones
+
+
+def _distinct(contact: Contact) -> str:
+    """Name a contact so that namesakes can be told apart."""
+    detail = contact.company or next(iter(contact.emails + contact.phones), "")
+    return f"{contact.name} ({detail})" if detail else contact.name
+
+
+def _find_note(host: Host, name: str, folder: str) -> Note | Result:
+    """Find one note by title; a folder that is named must hold it."""
+    found = candidates(name, host.backend.notes(folder), lambda note: (note.name,))
+    where = f" in folder '{folder}'" if folder else ""
+    if not found:
+        return NotFound(what=f"note '{name}'{where}")
+    if len(found) > 1:
+        options = tuple(Candidate(label=f"{n.name} ({n.folder})", value=n.name) for _, n in found)
+        return Ambiguous(what=f"note '{name}'{where}", candidates=options)
+    return found[0][1]
+
+
+def _first_names(host: Host, addresses: Sequence[str]) -> str:
+    """Name the people behind addresses, for a greeting; empty if one is unknown."""
+    known = {address: c.name for c in host.backend.contacts() for address in c.emails}
+    names = [known.get(address, "").split(" ")[0] for address in addresses]
+    return ", ".join(names) if all(names) else ""
+
+
+def _prefixed(prefix: str, mail: Mail) -> str:
+    """Put ``Re:`` or ``Fwd:`` before a subject once."""
+    return mail.subject if mail.subject.startswith(prefix) else f"{prefix} {mail.subject}"
+
+
+def _stem(name: str) -> str:
+    """Drop a file name's extension."""
+    return name.rsplit(".", 1)[0]
