@@ -1,0 +1,1 @@
+"""Plans: values, text, and the checks that make a plan runnable."""

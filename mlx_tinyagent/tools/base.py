@@ -93,6 +93,12 @@ Place = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.URL, Type.TEX
 Email = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.EMAIL}), entity="contact-email")]
 Phone = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.PHONE}), entity="contact-phone")]
 FilePath = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.PATH}), entity="file")]
+# A file, or text to go along in place of one ("attach the summary").
+Attachment = Annotated[
+    str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.PATH, Type.TEXT, Type.URL}), entity="file")
+]
+
+ENTITY_TYPE = {"contact-email": Type.EMAIL, "contact-phone": Type.PHONE, "file": Type.PATH}
 
 REQUIRED = object()
 
@@ -507,7 +513,7 @@ class ToolSet:
         """Return these tools and the producers that their arguments need.
 
         An argument that is resolved against an entity (an address, a number,
-        a path) brings every tool whose value has the accepted type.
+        a path) brings every tool that gives such a value.
 
         Raises:
             UsageError: A name is unknown.
@@ -516,7 +522,7 @@ class ToolSet:
         frontier = list(wanted)
         while frontier:
             current = self[frontier.pop()]
-            needed = frozenset[Type]().union(*(p.accepts for p in current.params if p.entity))
+            needed = {ENTITY_TYPE[p.entity] for p in current.params if p.entity}
             for item in self:
                 if item.returns in needed and item.name not in wanted:
                     wanted.add(item.name)

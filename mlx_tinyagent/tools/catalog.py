@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 
 from mlx_tinyagent.tools.backend import Contact, Host, Mail, Note
 from mlx_tinyagent.tools.base import (
+    Attachment,
     Effect,
     Email,
-    FilePath,
     Phone,
     Place,
     Span,
@@ -120,12 +120,15 @@ def open_and_get_file_path(host: Host, file_name: Span) -> Result:
 
 
 @tool(effect=Effect.READ, returns=Type.TEXT, app="files", label=4)
-def summarize_pdf(host: Host, pdf_path: FilePath) -> Result:
+def summarize_pdf(host: Host, pdf_path: Attachment) -> Result:
     """Summarize a PDF document.
 
     Args:
         pdf_path: path from open_and_get_file_path
     """
+    if not _is_file(host, pdf_path):  # the text itself, from an earlier step
+        summary = host.writer.summary(text=pdf_path)
+        return Ok(value=Value(text=summary, origin=Origin.UNTRUSTED), note=summary)
     document = host.backend.read_document(pdf_path)
     if not isinstance(document, Ok):
         return document
@@ -140,7 +143,7 @@ def compose_new_email(
     cc: Sequence[Email] = (),
     subject: Text = "",
     context: Template = "",
-    attachments: Sequence[FilePath] = (),
+    attachments: Sequence[Attachment] = (),
 ) -> Result:
     """Draft a new e-mail; the body is written from context and the request.
 
@@ -149,10 +152,11 @@ def compose_new_email(
         context: results the mail must contain
         attachments: paths from open_and_get_file_path
     """
+    files, texts = _split_attachments(host, attachments)
     body = host.writer.mail(
         request=host.request,
         subject=subject,
-        context=context or "",
+        context=_joined(context, texts),
         greeting=_first_names(host, recipients),
     )
     return host.backend.draft_mail(
@@ -161,7 +165,7 @@ def compose_new_email(
         cc=cc,
         subject=subject,
         body=body,
-        attachments=attachments,
+        attachments=files,
     )
 
 
@@ -170,7 +174,7 @@ def reply_to_email(
     host: Host,
     cc: Sequence[Email] = (),
     context: Template = "",
-    attachments: Sequence[FilePath] = (),
+    attachments: Sequence[Attachment] = (),
 ) -> Result:
     """Draft a reply to the e-mail that is selected.
 
@@ -182,10 +186,11 @@ def reply_to_email(
     mail = host.backend.selected_mail()
     if mail is None:
         return NotFound(what="selected e-mail")
+    files, texts = _split_attachments(host, attachments)
     body = host.writer.mail(
         request=host.request,
         subject=mail.subject,
-        context=context or "",
+        context=_joined(context, texts),
         greeting=mail.sender_name.split(" ")[0],
     )
     return host.backend.draft_mail(
@@ -194,7 +199,7 @@ def reply_to_email(
         cc=cc,
         subject=_prefixed("Re:", mail),
         body=body,
-        attachments=attachments,
+        attachments=files,
         source=mail.id,
     )
 
@@ -205,7 +210,7 @@ def forward_email(
     recipients: Sequence[Email],
     cc: Sequence[Email] = (),
     context: Template = "",
-    attachments: Sequence[FilePath] = (),
+    attachments: Sequence[Attachment] = (),
 ) -> Result:
     """Draft a forward of the e-mail that is selected.
 
@@ -217,14 +222,15 @@ def forward_email(
     mail = host.backend.selected_mail()
     if mail is None:
         return NotFound(what="selected e-mail")
-    body = f"{context or ''}\n\n-------- Forwarded --------\nFrom: {mail.sender}\n{mail.body}"
+    files, texts = _split_attachments(host, attachments)
+    body = f"{_joined(context, texts)}\n\n-------- Forwarded --------\nFrom: {mail.sender}\n{mail.body}"
     return host.backend.draft_mail(
         kind="forward",
         recipients=recipients,
         cc=cc,
         subject=_prefixed("Fwd:", mail),
         body=body.lstrip(),
-        attachments=attachments,
+        attachments=files,
         source=mail.id,
     )
 
@@ -440,6 +446,22 @@ def _find_note(host: Host, name: str, folder: str) -> Note | Result:
         options = tuple(Candidate(label=f"{n.name} ({n.folder})", value=n.name) for _, n in found)
         return Ambiguous(what=f"note '{name}'{where}", candidates=options)
     return found[0][1]
+
+
+def _is_file(host: Host, path: str) -> bool:
+    """Whether a value is the path of a known file."""
+    return any(entry.path == path for entry in host.backend.files())
+
+
+def _split_attachments(host: Host, values: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part files from texts: "attach the summary" puts the summary into the body."""
+    files = [value for value in values if _is_file(host, value)]
+    return files, [value for value in values if value not in files]
+
+
+def _joined(context: str | None, texts: Sequence[str]) -> str:
+    """Put context and further texts together, one per paragraph."""
+    return "\n\n".join(text for text in (context, *texts) if text)
 
 
 def _first_names(host: Host, addresses: Sequence[str]) -> str:

@@ -1,0 +1,307 @@
+"""Raw steps to a checked plan: names, order, arity, types, references, limits.
+
+A plan that comes out of ``bind`` can run: every step calls an offered tool
+with values of the right types and reads earlier steps only, so the graph has
+no cycle. No call starts before the whole plan has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from mlx_tinyagent.errors import PlanError
+from mlx_tinyagent.plan.schema import (
+    Argument,
+    Plan,
+    Ref,
+    Scalar,
+    Step,
+    Template,
+    parse_ref,
+    parse_template,
+)
+from mlx_tinyagent.plan.text import RawArgument, RawScalar, RawStep, read
+from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on a plan; beyond them it is invalid, never cut."""
+
+    steps: int = 16
+    effects: int = 5  # steps that draft, write, send or delete
+    list_items: int = 64
+    question_chars: int = 400
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def parse(text: str, tools: ToolSet, limits: Limits = DEFAULT_LIMITS) -> Plan:
+    """Read and check a whole plan text.
+
+    Args:
+        text: The plan.
+        tools: The tools it may call.
+        limits: Bounds.
+
+    Raises:
+        PlanError: The text or the plan breaks a rule; the message names the line and the rule.
+    """
+    return bind(read(text), tools, limits)
+
+
+def bind(raw: Sequence[RawStep], tools: ToolSet, limits: Limits = DEFAULT_LIMITS) -> Plan:
+    """Check raw steps against tool declarations and turn references into values.
+
+    Args:
+        raw: Steps as read; the last is ``join``.
+        tools: The tools that may be called.
+        limits: Bounds.
+
+    Raises:
+        PlanError: A step breaks a rule.
+    """
+    if not raw or raw[-1].name != "join":
+        raise PlanError("the plan ends without join()", rule="no-join")
+    _check_numbers(raw)
+    if raw[-1].args or raw[-1].named:
+        raise PlanError("join() takes no arguments", line=raw[-1].line, rule="arity")
+    actions = raw[:-1]
+    control = [step for step in actions if step.name in ("ask", "more_tools")]
+    if control:
+        return _bind_control(control[0], alone=len(actions) == 1, limits=limits)
+    if len(actions) > limits.steps:
+        raise PlanError(f"{len(actions)} steps, {limits.steps} at most", rule="steps")
+    steps: list[Step] = []
+    for action in actions:
+        steps.append(_bind_step(action, steps, tools, limits))
+    effects = sum(tools[step.tool].effect.changes for step in steps)
+    if effects > limits.effects:
+        raise PlanError(
+            f"{effects} steps change something, {limits.effects} at most", rule="effects"
+        )
+    return Plan(tuple(steps))
+
+
+def _check_numbers(raw: Sequence[RawStep]) -> None:
+    for expected, step in enumerate(raw, start=1):
+        if step.id != expected:
+            raise PlanError(
+                f"step is numbered {step.id}, expected {expected}", line=step.line, rule="order"
+            )
+
+
+def _bind_control(step: RawStep, *, alone: bool, limits: Limits) -> Plan:
+    """Check ``ask("...")`` or ``more_tools([...])``, which stand alone before join()."""
+    if not alone:
+        raise PlanError(
+            f"{step.name}() must be the only step before join()", line=step.line, rule="control"
+        )
+    if step.named or len(step.args) != 1:
+        raise PlanError(f"{step.name}() takes one argument", line=step.line, rule="arity")
+    (value,) = step.args
+    if step.name == "ask":
+        if not isinstance(value, str) or not value.strip() or len(value) > limits.question_chars:
+            raise PlanError(
+                f"ask() takes a question of 1 to {limits.question_chars} characters",
+                line=step.line,
+                rule="type",
+            )
+        return Plan(ask=value)
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise PlanError("more_tools() takes a list of tool names", line=step.line, rule="type")
+    return Plan(more_tools=tuple(str(name) for name in names))
+
+
+def _bind_step(action: RawStep, earlier: Sequence[Step], tools: ToolSet, limits: Limits) -> Step:
+    if action.name not in tools:
+        near = get_close_matches(action.name, tools.names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; offered: {', '.join(tools.names)}"
+        raise PlanError(
+            f"no tool is called {action.name}{hint}", line=action.line, rule="unknown-tool"
+        )
+    declared = tools[action.name]
+    values = _arrange(action, declared)
+    checker = _Checker(action, declared, earlier, tools, limits)
+    args = tuple(checker.argument(p, v) for p, v in zip(declared.params, values, strict=True))
+    return Step(action.id, action.name, args, action.thought)
+
+
+def _arrange(action: RawStep, declared: Tool) -> list[Any]:
+    """Put positional and named arguments in order and fill trailing defaults."""
+    params = declared.params
+    if len(action.args) > len(params):
+        raise PlanError(
+            f"{declared.name} takes {len(params)} arguments, got {len(action.args)}",
+            line=action.line,
+            rule="arity",
+        )
+    values: dict[str, Any] = dict(zip((p.name for p in params), action.args, strict=False))
+    for name, value in action.named.items():
+        if name in values or all(p.name != name for p in params):
+            problem = "is given twice" if name in values else "does not exist"
+            raise PlanError(
+                f"{declared.name}: argument {name} {problem}", line=action.line, rule="arity"
+            )
+        values[name] = value
+    missing = [p.name for p in params if p.name not in values and p.required]
+    if missing:
+        raise PlanError(
+            f"{declared.name} takes {len(params)} arguments, got {len(values)}: "
+            f"{', '.join(missing)} missing",
+            line=action.line,
+            rule="arity",
+        )
+    return [values.get(p.name, p.default) for p in params]
+
+
+class _Checker:
+    """Checks the arguments of one step."""
+
+    def __init__(
+        self,
+        action: RawStep,
+        declared: Tool,
+        earlier: Sequence[Step],
+        tools: ToolSet,
+        limits: Limits,
+    ) -> None:
+        self.action, self.declared, self.tools, self.limits = action, declared, tools, limits
+        self.types = {step.id: tools[step.tool] for step in earlier}
+
+    def fail(self, param: Param, reason: str, rule: str) -> PlanError:
+        where = f"{self.declared.name}.{param.name}"
+        return PlanError(f"{where}: {reason}", line=self.action.line, rule=rule)
+
+    def argument(self, param: Param, value: RawArgument) -> Argument:
+        if not param.is_list:
+            if isinstance(value, list | tuple):
+                raise self.fail(param, f"expected one {param.kind}, got a list", "type")
+            return self.scalar(param, value)
+        if value is None or value == "":
+            value = []
+        items = value if isinstance(value, list | tuple) else [value]
+        if len(items) > self.limits.list_items:
+            raise self.fail(
+                param, f"{len(items)} items, {self.limits.list_items} at most", "argument-size"
+            )
+        return tuple(self.scalar(param, item) for item in items)
+
+    def scalar(self, param: Param, value: RawScalar) -> Scalar:
+        if isinstance(value, str):
+            ref = parse_ref(value)
+            if ref is not None and (param.accepts or ref.step in self.types):
+                return self.reference(param, ref)
+        match param.kind:
+            case Kind.INT | Kind.FLOAT:
+                return self.number(param, value)
+            case Kind.BOOL:
+                if not isinstance(value, bool):
+                    raise self.fail(param, f"expected True or False, got {value!r}", "type")
+                return value
+            case Kind.CHOICE:
+                if value not in param.choices:
+                    allowed = ", ".join(repr(choice) for choice in param.choices)
+                    raise self.fail(param, f"expected one of {allowed}, got {value!r}", "type")
+                return value
+            case _:
+                return self.text(param, value)
+
+    def text(self, param: Param, value: RawScalar) -> Scalar:
+        if value is None:
+            if param.optional:
+                return None
+            value = "" if param.required else param.default
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self.fail(param, f"expected text, got {value!r}", "type")
+        text = str(value)
+        if param.kind is not Kind.TEMPLATE:
+            return text
+        template = parse_template(text)
+        if isinstance(template, Template):
+            for part in template.parts:
+                if isinstance(part, Ref):
+                    self.reference(param, part)
+        return template
+
+    def number(self, param: Param, value: RawScalar) -> Scalar:
+        if isinstance(value, str):
+            try:
+                value = float(value) if "." in value else int(value)
+            except ValueError:
+                raise self.fail(param, f"expected a number, got {value!r}", "type") from None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.fail(param, f"expected a number, got {value!r}", "type")
+        if param.kind is Kind.INT:
+            if value != int(value):
+                raise self.fail(param, f"expected a whole number, got {value!r}", "type")
+            return int(value)
+        return float(value)
+
+    def reference(self, param: Param, ref: Ref) -> Ref:
+        source = self.types.get(ref.step)
+        if source is None:
+            last = len(self.types)
+            can = f"only $1..${last}" if last else "nothing, being the first"
+            raise self.fail(
+                param,
+                f"reads ${ref.step}, but step {self.action.id} can read {can}",
+                "forward-reference",
+            )
+        if ref.field is not None and ref.field not in source.fields:
+            fields = ", ".join(source.fields) or "none"
+            raise self.fail(
+                param, f"{ref}: {source.name} has no such field (fields: {fields})", "field"
+            )
+        if ref.field is None and source.returns not in param.accepts:
+            takes = ", ".join(sorted(param.accepts)) or "no reference"
+            raise self.fail(
+                param,
+                f"{ref} is a {source.returns} of {source.name}, but takes {takes}",
+                "reference-type",
+            )
+        return ref
+
+
+def levels(steps: Iterable[Step]) -> list[tuple[int, ...]]:
+    """Group step numbers by depth: each level reads earlier levels only."""
+    depth: dict[int, int] = {}
+    for step in steps:
+        depth[step.id] = 1 + max((depth[k] for k in step.dependencies), default=-1)
+    grouped: dict[int, list[int]] = {}
+    for number, level in depth.items():
+        grouped.setdefault(level, []).append(number)
+    return [tuple(grouped[level]) for level in sorted(grouped)]
+
+
+def as_calls(plan: Plan) -> list[dict[str, Any]]:
+    """Return the steps as plain data: ``{"id", "tool", "args"}``, references as written."""
+    return [
+        {"id": step.id, "tool": step.tool, "args": [_plain(a) for a in step.args]}
+        for step in plan.steps
+    ]
+
+
+def from_calls(calls: Sequence[dict[str, Any]], tools: ToolSet) -> Plan:
+    """Check plain call data and return the plan.
+
+    Raises:
+        PlanError: A call breaks a rule.
+    """
+    raw = [
+        RawStep(call["id"], call["tool"], tuple(call["args"]), line=number)
+        for number, call in enumerate(calls, start=1)
+    ]
+    end = raw[-1].id + 1 if raw else 1
+    return bind([*raw, RawStep(end, "join", (), line=len(raw) + 1)], tools)
+
+
+def _plain(argument: Argument) -> Any:
+    if isinstance(argument, tuple):
+        return [_plain(item) for item in argument]
+    return str(argument) if isinstance(argument, Ref | Template) else argument
