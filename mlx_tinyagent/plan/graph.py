@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from reprlib import Repr
 from typing import Any
 
 from mlx_tinyagent.errors import PlanError
@@ -23,7 +24,17 @@ from mlx_tinyagent.plan.schema import (
     parse_ref,
     parse_template,
 )
-from mlx_tinyagent.plan.text import RawArgument, RawScalar, RawStep, read
+from mlx_tinyagent.plan.text import (
+    MAX_ARGUMENT_CHARS,
+    MAX_PLAN_CHARS,
+    RawArgument,
+    RawScalar,
+    RawStep,
+    in_range,
+    parse_number,
+    read,
+    write,
+)
 from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet
 
 
@@ -38,6 +49,7 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+SHOWN_CHARS = 60  # of a faulty value in an error message
 
 
 def parse(text: str, tools: ToolSet, limits: Limits = DEFAULT_LIMITS) -> Plan:
@@ -68,6 +80,8 @@ def bind(raw: Sequence[RawStep], tools: ToolSet, limits: Limits = DEFAULT_LIMITS
     if not raw or raw[-1].name != "join":
         raise PlanError("the plan ends without join()", rule="no-join")
     _check_numbers(raw)
+    for step in raw:
+        _check_values(step)
     if raw[-1].args or raw[-1].named:
         raise PlanError("join() takes no arguments", line=raw[-1].line, rule="arity")
     actions = raw[:-1]
@@ -78,13 +92,20 @@ def bind(raw: Sequence[RawStep], tools: ToolSet, limits: Limits = DEFAULT_LIMITS
         raise PlanError(f"{len(actions)} steps, {limits.steps} at most", rule="steps")
     steps: list[Step] = []
     for action in actions:
-        steps.append(_bind_step(action, steps, tools, limits))
+        steps.append(_bind_step(action, steps, len(actions), tools, limits))
     effects = sum(tools[step.tool].effect.changes for step in steps)
     if effects > limits.effects:
         raise PlanError(
             f"{effects} steps change something, {limits.effects} at most", rule="effects"
         )
-    return Plan(tuple(steps))
+    plan = Plan(tuple(steps))
+    size = len(write(plan, thoughts=True))
+    if size > MAX_PLAN_CHARS:
+        raise PlanError(
+            f"the plan has {size} characters in canonical form, {MAX_PLAN_CHARS} at most",
+            rule="plan-size",
+        )
+    return plan
 
 
 def _check_numbers(raw: Sequence[RawStep]) -> None:
@@ -93,6 +114,51 @@ def _check_numbers(raw: Sequence[RawStep]) -> None:
             raise PlanError(
                 f"step is numbered {step.id}, expected {expected}", line=step.line, rule="order"
             )
+
+
+def _check_values(step: RawStep) -> None:
+    """Check what every argument must keep to, whatever the tool: sort of value and size."""
+    for name, value in [*enumerate(step.args, start=1), *step.named.items()]:
+        where = f"{_clip(step.name)}, argument {_clip(str(name))}"
+        items = value if isinstance(value, list | tuple) else [value]
+        for item in items:
+            if item is not None and not isinstance(item, str | int | float):
+                raise PlanError(
+                    f"{where}: expected text, a number, True, False, None or a list of these, "
+                    f"got {type(item).__name__}",
+                    line=step.line,
+                    rule="type",
+                )
+            if isinstance(item, str) and not _encodable(item):
+                raise PlanError(
+                    f"{where}: {_shown(item)} holds a lone surrogate, which is not Unicode text",
+                    line=step.line,
+                    rule="encoding",
+                )
+            if isinstance(item, int | float) and not in_range(item):
+                raise PlanError(f"{where}: a number out of range", line=step.line, rule="type")
+        size = sum(len(item) for item in items if isinstance(item, str))
+        if size > MAX_ARGUMENT_CHARS:
+            raise PlanError(
+                f"{where}: {size} characters, {MAX_ARGUMENT_CHARS} at most",
+                line=step.line,
+                rule="argument-size",
+            )
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+def _shown(value: object) -> str:
+    """Write a faulty value for an error message, cut to a line's length and a few levels."""
+    writer = Repr()
+    writer.maxstring = SHOWN_CHARS
+    return _clip(writer.repr(value))
 
 
 def _bind_control(step: RawStep, *, alone: bool, limits: Limits) -> Plan:
@@ -113,21 +179,36 @@ def _bind_control(step: RawStep, *, alone: bool, limits: Limits) -> Plan:
             )
         return Plan(ask=value)
     names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+    if not isinstance(names, list | tuple) or not names:
         raise PlanError("more_tools() takes a list of tool names", line=step.line, rule="type")
+    if len(names) > limits.list_items:
+        raise PlanError(
+            f"more_tools() names {len(names)} tools, {limits.list_items} at most",
+            line=step.line,
+            rule="argument-size",
+        )
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise PlanError(
+                f"more_tools() takes tool names, got {_shown(name)}", line=step.line, rule="type"
+            )
     return Plan(more_tools=tuple(str(name) for name in names))
 
 
-def _bind_step(action: RawStep, earlier: Sequence[Step], tools: ToolSet, limits: Limits) -> Step:
+def _bind_step(
+    action: RawStep, earlier: Sequence[Step], total: int, tools: ToolSet, limits: Limits
+) -> Step:
     if action.name not in tools:
         near = get_close_matches(action.name, tools.names, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; offered: {', '.join(tools.names)}"
         raise PlanError(
-            f"no tool is called {action.name}{hint}", line=action.line, rule="unknown-tool"
+            f"no tool is called {_clip(action.name)}{hint}",
+            line=action.line,
+            rule="unknown-tool",
         )
     declared = tools[action.name]
     values = _arrange(action, declared)
-    checker = _Checker(action, declared, earlier, tools, limits)
+    checker = _Checker(action, declared, earlier, total, tools, limits)
     args = tuple(checker.argument(p, v) for p, v in zip(declared.params, values, strict=True))
     return Step(action.id, action.name, args, action.thought)
 
@@ -146,7 +227,9 @@ def _arrange(action: RawStep, declared: Tool) -> list[Any]:
         if name in values or all(p.name != name for p in params):
             problem = "is given twice" if name in values else "does not exist"
             raise PlanError(
-                f"{declared.name}: argument {name} {problem}", line=action.line, rule="arity"
+                f"{declared.name}: argument {_clip(name)} {problem}",
+                line=action.line,
+                rule="arity",
             )
         values[name] = value
     missing = [p.name for p in params if p.name not in values and p.required]
@@ -160,6 +243,9 @@ def _arrange(action: RawStep, declared: Tool) -> list[Any]:
     return [values.get(p.name, p.default) for p in params]
 
 
+_TEXTS = (Kind.SPAN, Kind.WHEN, Kind.TEXT, Kind.TEMPLATE)
+
+
 class _Checker:
     """Checks the arguments of one step."""
 
@@ -168,10 +254,12 @@ class _Checker:
         action: RawStep,
         declared: Tool,
         earlier: Sequence[Step],
+        total: int,
         tools: ToolSet,
         limits: Limits,
     ) -> None:
-        self.action, self.declared, self.tools, self.limits = action, declared, tools, limits
+        self.action, self.declared, self.limits = action, declared, limits
+        self.total = total  # steps of the whole plan
         self.types = {step.id: tools[step.tool] for step in earlier}
 
     def fail(self, param: Param, reason: str, rule: str) -> PlanError:
@@ -179,10 +267,19 @@ class _Checker:
         return PlanError(f"{where}: {reason}", line=self.action.line, rule=rule)
 
     def argument(self, param: Param, value: RawArgument) -> Argument:
-        if not param.is_list:
-            if isinstance(value, list | tuple):
-                raise self.fail(param, f"expected one {param.kind}, got a list", "type")
-            return self.scalar(param, value)
+        if value is None and not (param.required or param.optional):
+            value = param.default
+        if param.is_list:
+            return self.items(param, value)
+        if isinstance(value, list | tuple):
+            raise self.fail(param, f"expected one {param.kind}, got a list", "type")
+        if value is None and param.optional:
+            return None
+        if value is None and param.kind in _TEXTS:
+            value = ""
+        return self.scalar(param, value)
+
+    def items(self, param: Param, value: RawArgument) -> tuple[Scalar, ...]:
         if value is None or value == "":
             value = []
         items = value if isinstance(value, list | tuple) else [value]
@@ -193,32 +290,30 @@ class _Checker:
         return tuple(self.scalar(param, item) for item in items)
 
     def scalar(self, param: Param, value: RawScalar) -> Scalar:
-        if isinstance(value, str):
-            ref = parse_ref(value)
-            if ref is not None and (param.accepts or ref.step in self.types):
-                return self.reference(param, ref)
+        ref = parse_ref(value) if isinstance(value, str) else None
+        # Where no reference can stand, "$15" is a price unless the plan has such a step.
+        if ref is not None and (param.accepts or 1 <= ref.step <= self.total):
+            return self.reference(param, ref)
         match param.kind:
             case Kind.INT | Kind.FLOAT:
                 return self.number(param, value)
             case Kind.BOOL:
                 if not isinstance(value, bool):
-                    raise self.fail(param, f"expected True or False, got {value!r}", "type")
+                    raise self.fail(param, f"expected True or False, got {_shown(value)}", "type")
                 return value
             case Kind.CHOICE:
                 if value not in param.choices:
                     allowed = ", ".join(repr(choice) for choice in param.choices)
-                    raise self.fail(param, f"expected one of {allowed}, got {value!r}", "type")
+                    raise self.fail(
+                        param, f"expected one of {allowed}, got {_shown(value)}", "type"
+                    )
                 return value
             case _:
                 return self.text(param, value)
 
     def text(self, param: Param, value: RawScalar) -> Scalar:
-        if value is None:
-            if param.optional:
-                return None
-            value = "" if param.required else param.default
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self.fail(param, f"expected text, got {value!r}", "type")
+            raise self.fail(param, f"expected text, got {_shown(value)}", "type")
         text = str(value)
         if param.kind is not Kind.TEMPLATE:
             return text
@@ -230,18 +325,14 @@ class _Checker:
         return template
 
     def number(self, param: Param, value: RawScalar) -> Scalar:
-        if isinstance(value, str):
-            try:
-                value = float(value) if "." in value else int(value)
-            except ValueError:
-                raise self.fail(param, f"expected a number, got {value!r}", "type") from None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fail(param, f"expected a number, got {value!r}", "type")
-        if param.kind is Kind.INT:
-            if value != int(value):
-                raise self.fail(param, f"expected a whole number, got {value!r}", "type")
-            return int(value)
-        return float(value)
+        number = parse_number(value.strip()) if isinstance(value, str) else value
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise self.fail(param, f"expected a number, got {_shown(value)}", "type")
+        if param.kind is Kind.FLOAT:
+            return float(number)
+        if number != int(number) or not in_range(int(number)):
+            raise self.fail(param, f"expected a whole number, got {_shown(value)}", "type")
+        return int(number)
 
     def reference(self, param: Param, ref: Ref) -> Ref:
         source = self.types.get(ref.step)
@@ -293,12 +384,21 @@ def from_calls(calls: Sequence[dict[str, Any]], tools: ToolSet) -> Plan:
     Raises:
         PlanError: A call breaks a rule.
     """
-    raw = [
-        RawStep(call["id"], call["tool"], tuple(call["args"]), line=number)
-        for number, call in enumerate(calls, start=1)
-    ]
+    raw = [_raw_step(call, number) for number, call in enumerate(calls, start=1)]
     end = raw[-1].id + 1 if raw else 1
     return bind([*raw, RawStep(end, "join", (), line=len(raw) + 1)], tools)
+
+
+def _raw_step(call: object, line: int) -> RawStep:
+    """Read one call of plain data."""
+    match call:
+        case {"id": int(number), "tool": str(name), "args": list() | tuple() as args} if (
+            not isinstance(number, bool) and in_range(number)
+        ):
+            return RawStep(number, name, tuple(args), line=line)
+    raise PlanError(
+        f'expected {{"id": number, "tool": name, "args": list}}, found {_shown(call)}', line=line
+    )
 
 
 def _plain(argument: Argument) -> Any:

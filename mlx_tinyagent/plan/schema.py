@@ -98,8 +98,10 @@ class Plan:
         raise KeyError(number)
 
 
-_REF = re.compile(r"\$(\d{1,4})(?:\.([a-z_]+))?|\$\{(\d{1,4})(?:\.([a-z_]+))?\}")
-_INNER = re.compile(r"\$\{(\d{1,4})(?:\.([a-z_]+))?\}")
+# A step's number and perhaps a field. Digits of ASCII only: \d takes those of every script.
+_TARGET = r"([0-9]{1,4})(?:\.([a-z_][a-z0-9_]*))?"
+_REF = re.compile(rf"\${_TARGET}|\$\{{{_TARGET}\}}")
+_INNER = re.compile(rf"\$\{{{_TARGET}\}}")
 
 
 def parse_ref(text: str) -> Ref | None:

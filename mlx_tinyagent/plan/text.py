@@ -11,24 +11,31 @@ checked by ``graph.bind``, which turns raw steps into a ``Plan``.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlx_tinyagent.errors import PlanError
-from mlx_tinyagent.plan.schema import Argument, Plan, Scalar
+from mlx_tinyagent.plan.schema import Argument, Plan, Ref, Scalar, Template
+from mlx_tinyagent.tools.base import literal
 
 END_OF_PLAN = "<END_OF_PLAN>"
 MAX_PLAN_CHARS = 65_536
 MAX_ARGUMENT_CHARS = 8_192
+MAX_NUMBER_CHARS = 40  # more than any float's repr() has
+INT_LIMIT = 10**18  # whole numbers lie below it in magnitude
 
 RawScalar = str | int | float | bool | None
 RawArgument = RawScalar | list[RawScalar]
 
-_HEAD = re.compile(r"(\d{1,6})\s*\.\s*([A-Za-z_]\w*)\s*\(")
+_DIGITS = "0123456789"  # of ASCII only: str.isdigit() and \d take those of every script
+_HEAD = re.compile(r"([0-9]{1,6})\s*\.\s*([A-Za-z_]\w*)\s*\(")
 _NAMED = re.compile(r"([A-Za-z_]\w*)\s*=(?!=)\s*")
-_NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?")
-_BARE_REF = re.compile(r"\$\d{1,4}(?:\.[a-z_]+)?|\$\{\d{1,4}(?:\.[a-z_]+)?\}")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_BARE_REF = re.compile(
+    r"\$[0-9]{1,4}(?:\.[a-z_][a-z0-9_]*)?|\$\{[0-9]{1,4}(?:\.[a-z_][a-z0-9_]*)?\}"
+)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "\n": ""}
@@ -64,6 +71,7 @@ class PlanReader:
 
     def __init__(self) -> None:
         self._piece: list[str] = []  # characters of the current statement
+        self._first = ""  # the first visible one of them
         self._quote = ""
         self._escaped = False
         self._depth = 0
@@ -72,6 +80,7 @@ class PlanReader:
         self._start_line = 1
         self._size = 0
         self._thought: list[str] = []
+        self._ended = False  # END_OF_PLAN was read
         self.joined = False
 
     def feed(self, piece: str) -> Iterator[RawStep]:
@@ -86,7 +95,14 @@ class PlanReader:
                 raise PlanError(
                     f"the text is longer than {MAX_PLAN_CHARS} characters", rule="plan-size"
                 )
+            if "\ud800" <= char <= "\udfff":
+                raise PlanError(
+                    f"lone surrogate U+{ord(char):04X}: not Unicode text",
+                    line=self._line,
+                    rule="encoding",
+                )
             self._piece.append(char)
+            self._first = self._first or char.strip()
             if char == "\n":
                 self._line += 1
             if self._ends_statement(char):
@@ -137,20 +153,23 @@ class PlanReader:
 
         An action begins with a digit, so the first visible character decides.
         """
-        first = next((char for char in self._piece if not char.isspace()), "")
-        return bool(first) and not first.isdigit()
+        return self._first not in _DIGITS
 
     def _statement(self) -> Iterator[RawStep]:
         text = "".join(self._piece)
         line, self._start_line = self._start_line, self._line
         self._piece.clear()
-        body = text.strip().removesuffix(END_OF_PLAN).rstrip()
+        self._first = ""
+        visible = text.strip()
+        body = visible.removesuffix(END_OF_PLAN).rstrip()
+        if body and (self.joined or self._ended):
+            end = "join()" if self.joined else END_OF_PLAN
+            raise PlanError(f"text after {end}: {body[:40]!r}", line=line, rule="after-join")
+        self._ended = self._ended or visible.endswith(END_OF_PLAN)
         if not body:
             return
-        if self.joined:
-            raise PlanError(f"text after join(): {body[:40]!r}", line=line, rule="after-join")
         if body.startswith("Thought:"):
-            self._thought.append(body.removeprefix("Thought:").strip())
+            self._thought += body.removeprefix("Thought:").split()
             return
         thought = " ".join(self._thought) or None
         self._thought.clear()
@@ -242,22 +261,18 @@ class _Scanner:
         char = self.skip()
         if char and char in "\"'":
             return self.string(char)
-        for pattern in (_BARE_REF, _NUMBER, _WORD):
-            match = pattern.match(self.text, self.position)
-            if match is None:
-                continue
-            if pattern is _WORD and match[0] not in _WORDS:
-                break
-            self.position = match.end()
-            if pattern is _WORD:
-                return _WORDS[match[0]]
-            if pattern is _NUMBER:
-                return float(match[0]) if re.search(r"[.eE]", match[0]) else int(match[0])
-            return match[0]
-        raise self.fail("a quoted text, number, True, False, None, list or $k")
+        ref = _BARE_REF.match(self.text, self.position)
+        number = _NUMBER.match(self.text, self.position)
+        word = _WORD.match(self.text, self.position)
+        match = ref or number or word
+        if match is None or (match is word and match[0] not in _WORDS):
+            raise self.fail("a quoted text, number, True, False, None, list or $k")
+        self.position = match.end()
+        if match is word:
+            return _WORDS[match[0]]
+        return match[0] if match is ref else _number_or_text(match[0])
 
     def string(self, quote: str) -> str:
-        start = self.position
         self.position += 1
         parts: list[str] = []
         while True:
@@ -270,18 +285,11 @@ class _Scanner:
                 raise self.fail(f"a closing {quote}")
             if self.text[end] == quote:
                 self.position += 1
-                break
+                return "".join(parts)
             parts.append(self.escape())
-        if self.position - start > MAX_ARGUMENT_CHARS:
-            raise PlanError(
-                f"an argument has {self.position - start} characters, {MAX_ARGUMENT_CHARS} at most",
-                line=self.line,
-                rule="argument-size",
-            )
-        return "".join(parts)
 
     def escape(self) -> str:
-        """Read a backslash escape as Python does; unknown ones keep the backslash."""
+        """Read a backslash escape of Python's common ones; others keep the backslash."""
         letter = self.text[self.position + 1 : self.position + 2]
         if letter in _HEX:
             digits = self.text[self.position + 2 : self.position + 2 + _HEX[letter]]
@@ -294,17 +302,37 @@ class _Scanner:
         return _ESCAPES.get(letter, "\\" + letter)
 
 
+def parse_number(text: str) -> int | float | None:
+    """Read a number as plans write it; None for anything else and beyond the limits."""
+    if len(text) > MAX_NUMBER_CHARS or _NUMBER.fullmatch(text) is None:
+        return None
+    value = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    return value if in_range(value) else None
+
+
+def in_range(value: int | float) -> bool:
+    """Whether a number can be written in a plan: no infinity, NaN or huge integer."""
+    return abs(value) < INT_LIMIT if isinstance(value, int) else math.isfinite(value)
+
+
+def _number_or_text(text: str) -> int | float | str:
+    """Read an unquoted number; as text where a number would not keep what is written.
+
+    So ``+430664`` and ``1.50`` reach a text argument unchanged, and a number
+    argument reads them all the same.
+    """
+    value = parse_number(text)
+    return value if value is not None and repr(value) == text else text
+
+
 def quote(text: str) -> str:
     """Write a text as a plan literal; reading it gives the same text."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
+    return literal(text)
 
 
 def write_scalar(value: Scalar) -> str:
     """Write one value as it stands in plans."""
-    if value is None or isinstance(value, bool | int | float):
-        return repr(value)
-    return quote(str(value))
+    return literal(str(value) if isinstance(value, Ref | Template) else value)
 
 
 def write_argument(argument: Argument) -> str:
@@ -319,7 +347,7 @@ def write(plan: Plan, *, thoughts: bool = False) -> str:
 
     Args:
         plan: The plan.
-        thoughts: Whether to write the steps' thoughts.
+        thoughts: Whether to write the steps' thoughts, each on one line.
     """
     return "\n".join(_lines(plan, thoughts))
 
@@ -335,6 +363,6 @@ def _lines(plan: Plan, thoughts: bool) -> Iterable[str]:
     for step in plan.steps:
         number = step.id
         if thoughts and step.thought:
-            yield f"Thought: {step.thought}"
+            yield f"Thought: {' '.join(step.thought.split())}"  # one line, whatever it holds
         yield f"{step.id}. {step.tool}({', '.join(write_argument(a) for a in step.args)})"
     yield f"{number + 1}. join()"

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args, get_origin, overload
 
 from mlx_tinyagent.errors import ConfigError, UsageError
+from mlx_tinyagent.tools.docstring import read_docstring
 from mlx_tinyagent.tools.results import Failed, Ok, Result, Value
 
 CONTROL_STEPS = ("join", "ask", "more_tools")
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
+_FIELD = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 
 class Effect(StrEnum):
@@ -77,19 +80,25 @@ class Arg:
         accepts: Types of earlier steps' values that ``$k`` may bring.
         entity: What a written name is resolved against: ``contact-email``,
             ``contact-phone``, ``file`` or None.
+        empty: Whether an explicit ``""`` is a fitting value of a required argument.
     """
 
     kind: Kind
     accepts: frozenset[Type] = frozenset()
     entity: Literal["contact-email", "contact-phone", "file"] | None = None
+    empty: bool = False
 
 
 # Ready-made argument types for tool authors.
 Span = Annotated[str, Arg(kind=Kind.SPAN)]
 When = Annotated[str, Arg(kind=Kind.WHEN)]
+MaybeWhen = Annotated[str, Arg(kind=Kind.WHEN, empty=True)]
 Text = Annotated[str, Arg(kind=Kind.TEXT, accepts=ANY_TEXT)]
 Template = Annotated[str, Arg(kind=Kind.TEMPLATE, accepts=ANY_TEXT)]
 Place = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.URL, Type.TEXT}))]
+MaybePlace = Annotated[
+    str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.URL, Type.TEXT}), empty=True)
+]
 Email = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.EMAIL}), entity="contact-email")]
 Phone = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.PHONE}), entity="contact-phone")]
 FilePath = Annotated[str, Arg(kind=Kind.SPAN, accepts=frozenset({Type.PATH}), entity="file")]
@@ -117,6 +126,7 @@ class Param:
         entity: What a written name is resolved against.
         meaning: One short phrase for the prompt and the documentation.
         optional: Whether ``None`` is a legal value.
+        empty: Whether ``""`` or ``[]`` is a fitting value: always with such a default.
     """
 
     name: str
@@ -128,6 +138,7 @@ class Param:
     entity: str | None = None
     meaning: str = ""
     optional: bool = False
+    empty: bool = False
 
     @property
     def required(self) -> bool:
@@ -146,7 +157,8 @@ class Param:
         simple = {Kind.INT: "integer", Kind.FLOAT: "number", Kind.BOOL: "boolean"}
         item: dict[str, Any] = {"type": simple.get(self.kind, "string")}
         if self.kind is Kind.CHOICE:
-            item["enum"] = list(self.choices)
+            nothing = [None] if self.optional and not self.is_list else []
+            item["enum"] = [*self.choices, *nothing]
         if self.is_list:
             item = {"type": "array", "items": item}
         if self.optional:
@@ -235,11 +247,13 @@ class Tool:
         return Ok(value=Value(text=text), note=text or f"{self.name} done.")
 
 
+_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
 def literal(value: object) -> str:
-    """Write a default value as it stands in plans: ``None``, ``True``, ``""``, ``[]``, ``60``."""
+    """Write a value as it stands in plans: ``None``, ``True``, ``""``, ``[]``, ``60``."""
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        return f'"{value.translate(_ESCAPED)}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(literal(item) for item in value)}]"
     return repr(value)
@@ -332,18 +346,29 @@ def _declare(
     rules: str,
 ) -> Tool:
     """Build the ``Tool``; see ``tool`` for arguments and errors."""
-    title = name or function.__name__
+    title = str(name or getattr(function, "__name__", ""))
     if not _NAME.fullmatch(title) or title in CONTROL_STEPS:
         raise ConfigError(
             f"tool name {title!r} cannot be used: letters, digits and _ only, 64 at most, "
             f"and none of {', '.join(CONTROL_STEPS)}"
         )
-    summary, meanings = _read_docstring(inspect.getdoc(function) or "")
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(f"tool {title} is a coroutine function: a call would do nothing; use def")
+    for item in fields:
+        if not _FIELD.fullmatch(item):
+            raise ConfigError(
+                f"tool {title}: field {item!r} cannot be read as $k.{item}: lower-case letters, "
+                "digits and _ only"
+            )
+    summary, meanings = read_docstring(inspect.getdoc(function) or "")
     if not summary:
         raise ConfigError(
             f"tool {title} has no docstring: its first paragraph tells the model what the tool does"
         )
-    hints = typing.get_type_hints(function, include_extras=True)
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(f"tool {title}: its annotations cannot be read: {error}") from error
     parameters = list(inspect.signature(function).parameters.values())
     needs_host = bool(parameters) and parameters[0].name == "host"
     params = tuple(
@@ -368,50 +393,28 @@ def _declare(
         raise ConfigError(f"tool {title}: {error}") from error
 
 
-def _read_docstring(doc: str) -> tuple[str, dict[str, str]]:
-    """Split a Google-style docstring into its first paragraph and argument meanings."""
-    summary = " ".join(doc.split("\n\n")[0].split())
-    meanings: dict[str, str] = {}
-    match = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
-    current = ""
-    for line in match.group(1).splitlines() if match else []:
-        entry = re.match(r"\s+\*?(\w+)(?: \([^)]*\))?:\s*(.*)", line)
-        if entry:
-            current = entry.group(1)
-            meanings[current] = entry.group(2).strip()
-        elif current and line.strip():
-            meanings[current] += " " + line.strip()
-    return summary, {key: text.rstrip(".") for key, text in meanings.items()}
-
-
 def _param(tool_name: str, parameter: inspect.Parameter, hint: Any, meaning: str) -> Param:
     """Turn one function parameter into a ``Param``."""
+    where = f"tool {tool_name}: argument {parameter.name}"
     if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
         raise ConfigError(f"tool {tool_name}: {parameter} cannot be planned; name each argument")
+    if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise ConfigError(f"{where} is positional-only, but calls name it; drop the '/'")
     if hint is None:
-        raise ConfigError(f"tool {tool_name}: argument {parameter.name} has no type annotation")
+        raise ConfigError(f"{where} has no type annotation")
     default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
     inner, optional = _strip_optional(hint)
     is_list = get_origin(inner) in (list, Sequence) or inner is list
     if is_list:
         inner = (get_args(inner) or (str,))[0]
         default = list(default) if isinstance(default, tuple | list) else default
-    marker = Arg(kind=Kind.TEXT, accepts=ANY_TEXT)
-    choices: tuple[str, ...] = ()
-    if get_origin(inner) is Annotated:
-        inner, *extra = get_args(inner)
-        marker = next((item for item in extra if isinstance(item, Arg)), marker)
-    elif get_origin(inner) is Literal:
-        choices = tuple(str(choice) for choice in get_args(inner))
-        marker = Arg(kind=Kind.CHOICE)
-    elif inner in _SIMPLE:
-        marker = _SIMPLE[inner]
-    else:
+    marker, choices = _read_hint(inner)
+    if marker is None:
         raise ConfigError(
-            f"tool {tool_name}: argument {parameter.name} has type {hint}; use str, int, float, "
+            f"{where} has type {hint}; use str, int, float, "
             "bool, Literal strings, a list of these, or an alias such as Span or When"
         )
-    return Param(
+    param = Param(
         name=parameter.name,
         kind=marker.kind,
         is_list=is_list,
@@ -421,7 +424,45 @@ def _param(tool_name: str, parameter: inspect.Parameter, hint: Any, meaning: str
         entity=marker.entity,
         meaning=meaning,
         optional=optional or default is None,
+        empty=marker.empty or default in ("", [], None),
     )
+    if not (param.required or default is None or _fits(param, default)):
+        kind = " or ".join(literal(c) for c in choices) if choices else marker.kind.value
+        kind = f"a list of {kind}" if is_list else kind
+        raise ConfigError(f"{where} has default {default!r}, which is not {kind}")
+    return param
+
+
+def _read_hint(hint: Any) -> tuple[Arg | None, tuple[str, ...]]:
+    """Find how an argument of this type is written, and its choices; None for other types."""
+    if get_origin(hint) is Annotated:
+        plain, *extra = get_args(hint)
+        marker = next((item for item in extra if isinstance(item, Arg)), None)
+        found, choices = _read_hint(plain)
+        return (found if marker is None or found is None else marker), choices
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        texts = all(isinstance(choice, str) for choice in choices)
+        return (Arg(kind=Kind.CHOICE), choices) if texts else (None, ())
+    return _SIMPLE.get(hint), ()
+
+
+def _fits(param: Param, default: Any) -> bool:
+    """Whether a default is a value that a plan could give."""
+    if param.is_list:
+        one = replace(param, is_list=False)
+        return isinstance(default, list) and all(_fits(one, item) for item in default)
+    match param.kind:
+        case Kind.BOOL:
+            return isinstance(default, bool)
+        case Kind.INT | Kind.FLOAT:
+            numbers = int if param.kind is Kind.INT else int | float
+            finite = isinstance(default, numbers) and math.isfinite(default)
+            return finite and not isinstance(default, bool)
+        case Kind.CHOICE:
+            return default in param.choices
+        case _:
+            return isinstance(default, str)
 
 
 _SIMPLE: dict[Any, Arg] = {

@@ -8,15 +8,18 @@ and never changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
 
-from mlx_tinyagent.tools.backend import Contact, Host, Mail, Note
+from mlx_tinyagent.tools.backend import Contact, FileEntry, Host, Mail, Note
 from mlx_tinyagent.tools.base import (
     Attachment,
     Effect,
     Email,
+    MaybePlace,
+    MaybeWhen,
     Phone,
     Place,
     Span,
@@ -27,7 +30,7 @@ from mlx_tinyagent.tools.base import (
     When,
     tool,
 )
-from mlx_tinyagent.tools.match import candidates
+from mlx_tinyagent.tools.match import WHOLE, candidates, score
 from mlx_tinyagent.tools.results import (
     Ambiguous,
     Candidate,
@@ -110,7 +113,7 @@ def open_and_get_file_path(host: Host, file_name: Span) -> Result:
     Args:
         file_name: name of the file
     """
-    found = candidates(file_name, host.backend.files(), lambda f: (f.name, _stem(f.name), f.path))
+    found = candidates(file_name, host.backend.files(), lambda f: _file_names(f, file_name))
     if not found:
         return NotFound(what=f"file '{file_name}'")
     if len(found) > 1:
@@ -191,7 +194,7 @@ def reply_to_email(
         request=host.request,
         subject=mail.subject,
         context=_joined(context, texts),
-        greeting=mail.sender_name.split(" ")[0],
+        greeting=_first_names(host, [mail.sender]) or mail.sender_name,
     )
     return host.backend.draft_mail(
         kind="reply",
@@ -223,7 +226,8 @@ def forward_email(
     if mail is None:
         return NotFound(what="selected e-mail")
     files, texts = _split_attachments(host, attachments)
-    body = f"{_joined(context, texts)}\n\n-------- Forwarded --------\nFrom: {mail.sender}\n{mail.body}"
+    quoted = f"-------- Forwarded --------\nFrom: {mail.sender}\n{mail.body}"
+    body = f"{_joined(context, texts)}\n\n{quoted}"
     return host.backend.draft_mail(
         kind="forward",
         recipients=recipients,
@@ -243,13 +247,17 @@ def maps_open_location(host: Host, location: Place) -> Result:
         location: name or address of the place
     """
     url = f"{MAPS_URL}?{urlencode({'q': location})}"
-    return host.backend.open_url(url, note=f"Opened {location} in Maps: {url}")
+    shown = host.backend.open_url(url, note=f"Map of {location}: {url}")
+    if not isinstance(shown, Ok):
+        return shown
+    fields = {**shown.value.fields, "location": location}
+    return replace(shown, value=replace(shown.value, fields=fields))
 
 
 @tool(effect=Effect.OPEN, returns=Type.URL, app="maps", label=9, fields=("url",))
 def maps_show_directions(
     host: Host,
-    start_location: Place,
+    start_location: MaybePlace,
     end_location: Place,
     transport: Literal["d", "w", "r"] = "d",
 ) -> Result:
@@ -262,7 +270,7 @@ def maps_show_directions(
     """
     query = {"saddr": start_location, "daddr": end_location, "dirflg": transport}
     url = f"{MAPS_URL}?{urlencode({key: value for key, value in query.items() if value})}"
-    return host.backend.open_url(url, note=f"Opened directions to {end_location} in Maps: {url}")
+    return host.backend.open_url(url, note=f"Directions to {end_location}: {url}")
 
 
 @tool(effect=Effect.WRITE, app="notes", label=10, fields=("name", "folder"))
@@ -316,7 +324,7 @@ def append_note_content(host: Host, name: Span, content: Template, folder: Span 
 def create_reminder(
     host: Host,
     name: Text,
-    due_date: When,
+    due_date: MaybeWhen,
     notes: Template = "",
     list_name: Span = "",
     priority: int = 0,
@@ -403,9 +411,24 @@ TINYAGENT16 = ToolSet(
 
 
 def find_contacts(contacts: Sequence[Contact], name: str) -> list[Contact]:
-    """Return the contacts a written name may mean, best first; one means a clear winner."""
-    found = candidates(name, contacts, lambda c: (c.name, *c.nicknames, *c.emails))
+    """Return the contacts a written name may mean, best first.
+
+    One means a clear winner if ``names_person`` holds too; else it is only
+    spelled alike. Addresses count for a written address alone: their words
+    ("mail", a company) are no names of people.
+    """
+    found = candidates(name, contacts, lambda c: _person_names(c, name))
     return [contact for _, contact in found]
+
+
+def names_person(contact: Contact, name: str) -> bool:
+    """Whether every word of a written name is the contact's, not merely spelled like it."""
+    return any(score(name, known) >= WHOLE for known in _person_names(contact, name))
+
+
+def _person_names(contact: Contact, name: str) -> tuple[str, ...]:
+    """Return what a contact may be called in a request."""
+    return contact.emails if "@" in name else (contact.name, *contact.nicknames)
 
 
 def _contact_value(host: Host, name: str, what: Literal["email", "phone"]) -> Result:
@@ -413,7 +436,7 @@ def _contact_value(host: Host, name: str, what: Literal["email", "phone"]) -> Re
     found = find_contacts(host.backend.contacts(), name)
     if not found:
         return NotFound(what=f"contact '{name}'")
-    if len(found) > 1:
+    if len(found) > 1 or not names_person(found[0], name):  # one letter makes another person
         options = tuple(
             Candidate(label=_distinct(c), value=next(iter(_values(c, what)), "")) for c in found
         )
@@ -438,12 +461,19 @@ def _distinct(contact: Contact) -> str:
 
 def _find_note(host: Host, name: str, folder: str) -> Note | Result:
     """Find one note by title; a folder that is named must hold it."""
-    found = candidates(name, host.backend.notes(folder), lambda note: (note.name,))
+    found = candidates(
+        name,
+        host.backend.notes(folder),
+        lambda note: (note.name, f"{note.folder}/{note.name}") if "/" in name else (note.name,),
+    )
     where = f" in folder '{folder}'" if folder else ""
     if not found:
         return NotFound(what=f"note '{name}'{where}")
     if len(found) > 1:
-        options = tuple(Candidate(label=f"{n.name} ({n.folder})", value=n.name) for _, n in found)
+        options = tuple(
+            Candidate(label=f"{n.name} ({n.folder})", value=f"{n.folder}/{n.name}")
+            for _, n in found
+        )
         return Ambiguous(what=f"note '{name}'{where}", candidates=options)
     return found[0][1]
 
@@ -467,13 +497,26 @@ def _joined(context: str | None, texts: Sequence[str]) -> str:
 def _first_names(host: Host, addresses: Sequence[str]) -> str:
     """Name the people behind addresses, for a greeting; empty if one is unknown."""
     known = {address: c.name for c in host.backend.contacts() for address in c.emails}
-    names = [known.get(address, "").split(" ")[0] for address in addresses]
+    names = [_first_name(known.get(address, "")) for address in addresses]
     return ", ".join(names) if all(names) else ""
+
+
+def _first_name(name: str) -> str:
+    """Return the word to greet with; after a title ("Dr. Lee") that is the whole name."""
+    first = name.split(" ")[0]
+    return name if first.endswith(".") else first
 
 
 def _prefixed(prefix: str, mail: Mail) -> str:
     """Put ``Re:`` or ``Fwd:`` before a subject once."""
-    return mail.subject if mail.subject.startswith(prefix) else f"{prefix} {mail.subject}"
+    known = mail.subject.casefold().startswith(prefix.casefold())
+    return mail.subject if known else f"{prefix} {mail.subject}"
+
+
+def _file_names(entry: FileEntry, written: str) -> tuple[str, ...]:
+    """Return what a file may be called in a request; folders count in a written path alone."""
+    names = (entry.name, _stem(entry.name))
+    return (*names, entry.path) if "/" in written else names
 
 
 def _stem(name: str) -> str:

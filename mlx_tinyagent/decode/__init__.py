@@ -1,0 +1,1 @@
+"""Decoding: the plan grammar, reusable prompt prefixes and the engine."""

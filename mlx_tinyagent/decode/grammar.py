@@ -1,0 +1,227 @@
+"""The plan grammar, one line at a time: what may be written next.
+
+After each line the next line's grammar is built from what is known by then:
+which earlier steps there are, what their values are, how many steps with
+effects are left. So ``$k`` can only name an earlier step whose value fits,
+and a span-typed argument can only be words of the request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_tinyagent.plan.graph import DEFAULT_LIMITS, Limits
+from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet, Type, literal
+
+MAX_TEXT_CHARS = 400  # free text in one argument
+MAX_ITEMS = 8  # items of one list
+MAX_SPAN_SOURCE_CHARS = 16_384  # of request and history that spans may come from
+
+# A span does not begin with a blank, quote or dollar, nor end with a blank or
+# a sentence's punctuation; it never holds what would have to be escaped.
+_SPAN_SHAPE = r"/[^\s\"\\$.,;:!?]([^\"\\\n\r\t]*[^\s\"\\.,;:!?])?/"
+_ISO = r"/[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}(:[0-9]{2})?)?/"
+_CHAR = r'[^"\\\n\r\t$]|\\["\\n]'
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A step that has been written: its number and tool."""
+
+    id: int
+    tool: Tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrammarOptions:
+    """What the plan grammar admits beside calls of the offered tools.
+
+    Attributes:
+        ask: Whether ``ask("...")`` may stand first.
+        more_tools: Names that ``more_tools([...])`` may name; empty: it may not be written.
+        iso_dates: Whether dates may be written as ISO 8601 text as well as copied.
+        limits: Bounds on steps and effects.
+    """
+
+    ask: bool = True
+    more_tools: tuple[str, ...] = ()
+    iso_dates: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+
+def line_grammar(
+    written: Sequence[Written],
+    tools: ToolSet,
+    sources: Sequence[str],
+    options: GrammarOptions,
+) -> str:
+    """Build the Lark grammar of the next plan line.
+
+    Args:
+        written: Steps so far.
+        tools: Offered tools.
+        sources: Texts whose words spans may copy: the request, then earlier ones.
+        options: What else is admitted.
+
+    Returns:
+        Grammar text for llguidance; the line ends with a newline, ``join()``
+        without one.
+    """
+    number = len(written) + 1
+    effects = sum(step.tool.effect.changes for step in written)
+    builder = _Builder(written, sources, options)
+    heads = []
+    if number <= options.limits.steps:
+        for tool in tools:
+            if not tool.effect.changes or effects < options.limits.effects:
+                heads.append(builder.call(tool))
+    if not written:
+        if options.ask:
+            heads.append(f"{_text('ask(')} {builder.rule('QUESTION')} {_text(')' + chr(10))}")
+        if options.more_tools:
+            names = " | ".join(_text(literal(name)) for name in options.more_tools)
+            builder.add("more_name", names)
+            rest = f"({_text(', ')} more_name)" + f"{{0,{MAX_ITEMS - 1}}}"
+            heads.append(f"{_text('more_tools([')} more_name {rest} {_text('])' + chr(10))}")
+    heads.append(_text("join()"))
+    start = f"start: {_text(f'{number}. ')} ({' | '.join(heads)})"
+    return "\n".join([start, *builder.lines()]) + "\n"
+
+
+def closing_grammar(number: int) -> str:
+    """Build the grammar of the line after a control step: ``join()`` alone."""
+    return f"start: {_text(f'{number}. join()')}\n"
+
+
+class _Builder:
+    """Collects the rules that one line's grammar needs."""
+
+    def __init__(
+        self, written: Sequence[Written], sources: Sequence[str], options: GrammarOptions
+    ) -> None:
+        self._written = written
+        self._options = options
+        self._sources = _clip(sources)
+        self._rules: dict[str, str] = {}
+
+    def lines(self) -> list[str]:
+        return [f"{name}: {body}" for name, body in self._rules.items()]
+
+    def add(self, name: str, body: str) -> str:
+        self._rules[name] = body
+        return name
+
+    def call(self, tool: Tool) -> str:
+        parts = [_text(f"{tool.name}(")]
+        for index, param in enumerate(tool.params):
+            if index:
+                parts.append(_text(", "))
+            parts.append(self.argument(param))
+        parts.append(_text(")\n"))
+        return " ".join(parts)
+
+    def argument(self, param: Param) -> str:
+        if not param.is_list:
+            return self.scalar(param)
+        item = self.scalar(param, in_list=True)
+        name = self.add(
+            f"list_{_key(item)}",
+            f"{_text('[')} {item} ({_text(', ')} {item}){{0,{MAX_ITEMS - 1}}} {_text(']')}",
+        )
+        return f"({_text('[]')} | {name})" if param.empty else name
+
+    def scalar(self, param: Param, *, in_list: bool = False) -> str:
+        options: list[str] = []
+        match param.kind:
+            case Kind.INT:
+                return self.rule("INT")
+            case Kind.FLOAT:
+                return self.rule("FLOAT")
+            case Kind.BOOL:
+                return f"({_text('True')} | {_text('False')})"
+            case Kind.CHOICE:
+                return f"({' | '.join(_text(literal(choice)) for choice in param.choices)})"
+            case Kind.SPAN:
+                options += self.span()
+            case Kind.WHEN:
+                options += self.span()
+                if self._options.iso_dates:
+                    options.append(self.rule("ISO"))
+            case Kind.TEXT:
+                options.append(self.rule("TEXT"))
+            case Kind.TEMPLATE:
+                options.append(self.template(param))
+        if param.optional:
+            options.append(_text("None"))
+        if not in_list and (param.empty or not options) and param.default is not None:
+            options.append(_text('""'))
+        if not in_list and param.default not in ("", None, []) and not param.required:
+            options.append(_text(literal(param.default)))
+        options += [_text(f'"${step.id}"') for step in self._readable(param.accepts)]
+        return f"({' | '.join(dict.fromkeys(options))})"
+
+    def span(self) -> list[str]:
+        """Return the rule for words of the request; none where there are no words."""
+        if not self._sources:
+            return []
+        if "SPAN" not in self._rules:
+            names = []
+            for index, source in enumerate(self._sources):
+                body = "%regex " + json.dumps({"substring_words": source})
+                names.append(self.add(f"SUB{index}", body))
+            self.add("SPAN_TEXT", f"({' | '.join(names)}) & {_SPAN_SHAPE}")
+            self.add("SPAN", r'"\"" SPAN_TEXT "\""')
+        return ["SPAN"]
+
+    def template(self, param: Param) -> str:
+        readable = [str(step.id) for step in self._readable(param.accepts)]
+        ref = r"|\$\{(" + "|".join(readable) + r")\}" if readable else ""
+        body = _free_text(ref)
+        return self.add("TEMPLATE", f'"\\"" {body} "\\""')
+
+    def rule(self, name: str) -> str:
+        bodies = {
+            "INT": "/[0-9]{1,5}/",
+            "FLOAT": r"/-?[0-9]{1,9}(\.[0-9]{1,6})?/",
+            "ISO": f'"\\"" {_ISO} "\\""',
+            "TEXT": f'"\\"" {_free_text("")} "\\""',
+            "QUESTION": r'"\"" /[^"\\\n\r\t$ ][^"\\\n\r\t$]{1,158}\?/ "\""',
+        }
+        return self.add(name, bodies[name])
+
+    def _readable(self, accepts: frozenset[Type]) -> list[Written]:
+        return [step for step in self._written if step.tool.returns in accepts]
+
+
+def _free_text(ref: str) -> str:
+    """Write the regex of free text; a dollar begins a reference only where one fits."""
+    first = rf"({_CHAR}|\$[^{{\"\\\n\r\t0-9]{ref})"
+    later = rf"({_CHAR}|\$[^{{\"\\\n\r\t]{ref})"
+    return f"/{first}{later}{{0,{MAX_TEXT_CHARS - 1}}}/"
+
+
+def _clip(sources: Sequence[str]) -> list[str]:
+    """Keep non-empty sources within the length that spans may come from."""
+    kept: list[str] = []
+    left = MAX_SPAN_SOURCE_CHARS
+    for source in sources:
+        text = source[:left]
+        if any(char.isalnum() for char in text):
+            kept.append(text)
+            left -= len(text)
+        if left <= 0:
+            break
+    return kept
+
+
+def _text(text: str) -> str:
+    """Write a Lark string literal."""
+    return json.dumps(text)
+
+
+def _key(text: str) -> str:
+    """Derive a rule name from an item rule's text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,50 @@
+"""A language model's forward pass in two halves: body, then head.
+
+The head is as large as several layers and is wanted at few positions, so
+decoding and training call the halves apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.errors import ModelError
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    from mlx import nn
+
+
+def hidden_states(model: nn.Module, ids: mx.array, cache: list[Any] | None) -> mx.array:
+    """Run the body.
+
+    Args:
+        model: mlx-lm's module.
+        ids: Token ids [batch, tokens].
+        cache: One cache per layer, advanced in place; None for none.
+
+    Returns:
+        Hidden states after the last norm [batch, tokens, hidden].
+
+    Raises:
+        ModelError: The model is not built as body and head.
+    """
+    body = getattr(model, "model", None)
+    if body is None:
+        raise ModelError(
+            f"{type(model).__name__} has no body apart from its head; full-attention models of "
+            "the Llama, Qwen and Mistral families have"
+        )
+    states: mx.array = body(ids, cache=cache)
+    return states
+
+
+def logits(model: nn.Module, hidden: mx.array) -> mx.array:
+    """Run the head on hidden states [..., hidden]; returns logits [..., vocab]."""
+    inner: Any = model
+    scores: mx.array = (
+        inner.lm_head(hidden)
+        if getattr(model, "lm_head", None) is not None
+        else inner.model.embed_tokens.as_linear(hidden)
+    )
+    return scores
