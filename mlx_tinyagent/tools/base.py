@@ -81,12 +81,15 @@ class Arg:
         entity: What a written name is resolved against: ``contact-email``,
             ``contact-phone``, ``file`` or None.
         empty: Whether an explicit ``""`` is a fitting value of a required argument.
+        after: For a date: the argument it is the end of. It is read relative to
+            that one, and taken from it where the phrase there is a range.
     """
 
     kind: Kind
     accepts: frozenset[Type] = frozenset()
     entity: Literal["contact-email", "contact-phone", "file"] | None = None
     empty: bool = False
+    after: str | None = None
 
 
 # Ready-made argument types for tool authors.
@@ -127,6 +130,7 @@ class Param:
         meaning: One short phrase for the prompt and the documentation.
         optional: Whether ``None`` is a legal value.
         empty: Whether ``""`` or ``[]`` is a fitting value: always with such a default.
+        after: For a date: the argument it is the end of.
     """
 
     name: str
@@ -139,6 +143,7 @@ class Param:
     meaning: str = ""
     optional: bool = False
     empty: bool = False
+    after: str | None = None
 
     @property
     def required(self) -> bool:
@@ -425,6 +430,7 @@ def _param(tool_name: str, parameter: inspect.Parameter, hint: Any, meaning: str
         meaning=meaning,
         optional=optional or default is None,
         empty=marker.empty or default in ("", [], None),
+        after=marker.after,
     )
     if not (param.required or default is None or _fits(param, default)):
         kind = " or ".join(literal(c) for c in choices) if choices else marker.kind.value

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from mlx_tinyagent.tools.backend import Contact, FileEntry, Host, Mail, Note
 from mlx_tinyagent.tools.base import (
+    Arg,
     Attachment,
     Effect,
     Email,
+    Kind,
     MaybePlace,
     MaybeWhen,
     Phone,
@@ -51,7 +53,7 @@ def create_calendar_event(
     host: Host,
     title: Span,
     start_date: When,
-    end_date: When = "",
+    end_date: Annotated[str, Arg(kind=Kind.WHEN, after="start_date")] = "",
     location: Place = "",
     invitees: Sequence[Email] = (),
     notes: Template = "",
@@ -69,10 +71,10 @@ def create_calendar_event(
     """
     if not start_date:
         return Failed(reason="the event has no start")
+    all_day = len(start_date) == len("YYYY-MM-DD")
+    length = timedelta(days=1) if all_day else timedelta(minutes=MEETING_MINUTES)
     start = datetime.fromisoformat(start_date)
-    end = (
-        datetime.fromisoformat(end_date) if end_date else start + timedelta(minutes=MEETING_MINUTES)
-    )
+    end = datetime.fromisoformat(end_date) if end_date else start + length
     if end <= start:
         return Failed(reason=f"the event would end ({end}) before it starts ({start})")
     return host.backend.create_event(
@@ -93,7 +95,7 @@ def get_phone_number(host: Host, name: Span) -> Result:
     Args:
         name: one person
     """
-    return _contact_value(host, name, "phone")
+    return contact_value(host, name, "phone")
 
 
 @tool(effect=Effect.READ, returns=Type.EMAIL, app="contacts", label=2, fields=("name", "email"))
@@ -103,7 +105,7 @@ def get_email_address(host: Host, name: Span) -> Result:
     Args:
         name: one person
     """
-    return _contact_value(host, name, "email")
+    return contact_value(host, name, "email")
 
 
 @tool(effect=Effect.OPEN, returns=Type.PATH, app="files", label=3, fields=("path", "name"))
@@ -113,13 +115,8 @@ def open_and_get_file_path(host: Host, file_name: Span) -> Result:
     Args:
         file_name: name of the file
     """
-    found = candidates(file_name, host.backend.files(), lambda f: _file_names(f, file_name))
-    if not found:
-        return NotFound(what=f"file '{file_name}'")
-    if len(found) > 1:
-        options = tuple(Candidate(label=f.name, value=f.path) for _, f in found)
-        return Ambiguous(what=f"file '{file_name}'", candidates=options)
-    return host.backend.open_file(found[0][1].path)
+    found = find_file(host, file_name)
+    return host.backend.open_file(found.path) if isinstance(found, FileEntry) else found
 
 
 @tool(effect=Effect.READ, returns=Type.TEXT, app="files", label=4)
@@ -378,8 +375,8 @@ def get_zoom_meeting_link(
         duration: minutes
         meeting_invitees: addresses from get_email_address
     """
-    if not start_time:
-        return Failed(reason="the meeting has no start")
+    if len(start_time) <= len("YYYY-MM-DD"):
+        return Failed(reason="the meeting has no start time; say when it begins")
     if not 1 <= duration <= 1440:
         return Failed(reason=f"a meeting lasts 1 to 1440 minutes, not {duration}")
     return host.backend.create_meeting(
@@ -431,7 +428,7 @@ def _person_names(contact: Contact, name: str) -> tuple[str, ...]:
     return contact.emails if "@" in name else (contact.name, *contact.nicknames)
 
 
-def _contact_value(host: Host, name: str, what: Literal["email", "phone"]) -> Result:
+def contact_value(host: Host, name: str, what: Literal["email", "phone"]) -> Result:
     """Look up one person and give an address or number, or say why not."""
     found = find_contacts(host.backend.contacts(), name)
     if not found:
@@ -511,6 +508,17 @@ def _prefixed(prefix: str, mail: Mail) -> str:
     """Put ``Re:`` or ``Fwd:`` before a subject once."""
     known = mail.subject.casefold().startswith(prefix.casefold())
     return mail.subject if known else f"{prefix} {mail.subject}"
+
+
+def find_file(host: Host, name: str) -> FileEntry | Result:
+    """Find one file by name or path, or say why not."""
+    found = candidates(name, host.backend.files(), lambda entry: _file_names(entry, name))
+    if not found:
+        return NotFound(what=f"file '{name}'")
+    if len(found) > 1:
+        options = tuple(Candidate(label=entry.path, value=entry.path) for _, entry in found)
+        return Ambiguous(what=f"file '{name}'", candidates=options)
+    return found[0][1]
 
 
 def _file_names(entry: FileEntry, written: str) -> tuple[str, ...]:

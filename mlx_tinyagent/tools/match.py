@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import TypeVar
 
 CUTOFF = 0.8  # scores below this are no match; 1.0 is the same words
@@ -20,6 +21,7 @@ _LETTER_MARKS = 9  # up to this combining class, marks make another letter of th
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=8192)
 def fold(text: str) -> str:
     """Lower-case, strip accents, apostrophes and punctuation, and squeeze blanks.
 

@@ -32,7 +32,7 @@ def main() -> None:
     except MemoryError:
         answer = {"error": f"it needs more than {MEMORY_BYTES >> 20} MiB of memory to read"}
     except Exception as error:  # a parser of hostile input may raise anything
-        answer = {"error": f"it is damaged or not a PDF ({type(error).__name__})"}
+        answer = {"error": f"it is damaged, protected or not a PDF ({type(error).__name__})"}
     sys.stdout.write(json.dumps(answer))
 
 

@@ -23,6 +23,7 @@ from mlx_tinyagent.tools.local.migrate import migrate
 
 TIMEOUT_S = 5.0  # how long another process may hold the lock before we give up
 FILE_NAME = "store.sqlite"
+_HEADER_BYTES = 100  # of a database file
 
 Found = Literal["note", "mail", "event", "file"]  # in the order of the search table's rowids
 Row = dict[str, Any]
@@ -274,7 +275,10 @@ def _private_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if os.fstat(descriptor).st_mode & 0o077:
+        status = os.fstat(descriptor)
+        if 0 < status.st_size < _HEADER_BYTES:  # SQLite would take it for an empty file
+            raise StoreError(f"cannot use {path}: {_REASONS[sqlite3.SQLITE_NOTADB]}")
+        if status.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)

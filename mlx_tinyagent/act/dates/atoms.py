@@ -1,0 +1,271 @@
+"""The first pass: every stretch of text that names one thing about time, left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from mlx_tinyagent.act.dates import clocks, lengths, numbers
+from mlx_tinyagent.act.dates.calendar import add_days, make_date
+from mlx_tinyagent.act.dates.days import MONTHS, SIDES, WEEKDAYS, day, stands_alone, weekday_in_month
+from mlx_tinyagent.act.dates.parts import (
+    Day,
+    Expression,
+    PartOfDay,
+    Period,
+    on_or_after,
+    settle,
+)
+from mlx_tinyagent.act.dates.periods import period
+from mlx_tinyagent.act.dates.relative import relative
+from mlx_tinyagent.act.dates.source import Found, Source
+
+_INTO = frozenset(("in", "at", "during", "on", "by", "for"))
+_SPAN_WORDS = frozenset(("to", "till", "til", "until", "thru", "through", "and"))
+
+
+def atoms(source: Source) -> list[Expression]:
+    """Longest expressions in order, not overlapping; each word is looked at once per rule."""
+    found: list[Expression] = []
+    i = 0
+    while i < len(source.words):
+        best = _longest(source, i)
+        if best is None:
+            i += 1
+        else:
+            found.append(best)
+            i = best.last
+    return found
+
+
+def _longest(source: Source, i: int) -> Expression | None:
+    candidates = (rule(source, i) for rule in _RULES)
+    return max((c for c in candidates if c), key=lambda c: c.last, default=None)
+
+
+def _relative(source: Source, i: int) -> Expression | None:
+    found = relative(source, i)
+    return found[0] if found else None
+
+
+def _day(source: Source, i: int) -> Expression | None:
+    found = day(source, i)
+    return Expression(first=i, last=found[1], day=found[0]) if found else None
+
+
+def _period(source: Source, i: int) -> Expression | None:
+    found = period(source, i)
+    if found is None:
+        return None
+    if isinstance(found[0], Day):
+        return Expression(first=i, last=found[1], day=found[0])
+    return Expression(first=i, last=found[1], period=found[0])
+
+
+def _clock(source: Source, i: int) -> Expression | None:
+    found = clocks.clock(source, i) or clocks.led_clock(source, i)
+    if found is None:
+        return None
+    return Expression(first=i, last=found[1], clock=found[0])
+
+
+def _number_clock(source: Source, i: int) -> Expression | None:
+    """ "nine thirty", "3 30" or a lone "3", which count right behind a day only."""
+    found = clocks.clock_after_at(source, i)
+    if found is None or clocks.clock(source, i) or clocks.counts_things(source, found[1]):
+        return None
+    if found[0].bare and not (source.digits(i) and stands_alone(source, i)):
+        return None
+    return Expression(first=i, last=found[1], clock=found[0], weak=True)
+
+
+def _clock_range(source: Source, i: int) -> Expression | None:
+    found = clocks.clock_range(source, i)
+    if found is None:
+        return None
+    return Expression(first=i, last=found[1], clocks=found[0], weak=found[0].bare)
+
+
+def _part(source: Source, i: int) -> Expression | None:
+    """ "in the evening", "this morning", "tonight", "last night", "next evening"."""
+    word = source.word(i)
+    if word == "tonight":
+        return Expression(first=i, last=i + 1, day=Day(date=source.today), part=clocks.NIGHT)
+    side = SIDES.get(word)
+    if side:
+        named = clocks.part_of_day(source, i + 1)
+        moved = add_days(source.today, {"next": 1, "last": -1, "past": -1}.get(side, 0))
+        if named is None or moved is None:
+            return None
+        return Expression(first=i, last=named[1], day=Day(date=moved), part=named[0])
+    meal = clocks.MEALS.get(source.word(i + 1)) if word in ("at", "over", "during") else None
+    if meal:
+        return Expression(first=i, last=i + 2, part=meal)
+    j = i + 1 if word in _INTO else i
+    named = clocks.part_of_day(source, source.skip(j, "the"))
+    if named is None:
+        return _half_day(source, i)
+    return Expression(first=i, last=named[1], part=named[0])
+
+
+def _half_day(source: Source, i: int) -> Expression | None:
+    """ "am" or "pm" beside a day: "today pm"; it needs the day to count."""
+    part = {"am": clocks.MORNING, "pm": clocks.AFTERNOON}.get(source.word(i))
+    return Expression(first=i, last=i + 1, part=part, weak=True) if part else None
+
+
+def _clock_in_part(source: Source, i: int) -> Expression | None:
+    """A bare number beside a part of day: "10, tonight", "one in the morning", "5 to 7 in the..."."""
+    start = source.skip(i, "at", "around")
+    span = clocks.clock_range(source, i)
+    if span:
+        beside = _part_beside(source, span[1])
+        if beside is None:
+            return None
+        fixed = clocks.settle_range(span[0], beside[0])
+        return Expression(first=i, last=beside[1], clocks=fixed, day=_today_of(source, span[1]))
+    ahead = _part_then_number(source, i)
+    if ahead:
+        return ahead
+    found = clocks.clock_after_at(source, start)
+    beside = _part_beside(source, found[1]) if found else None
+    if found is None or beside is None:
+        return None
+    return Expression(
+        first=i,
+        last=beside[1],
+        clock=settle(found[0], beside[0]),
+        part=beside[0],
+        day=_today_of(source, found[1]),
+    )
+
+
+def _part_then_number(source: Source, i: int) -> Expression | None:
+    """ "tonight 8", "in the morning 9", "morning at 7": the number is a clock of that part."""
+    named = _part(source, i)
+    if named is None or named.part is None or named.weak:
+        return None
+    found = clocks.clock_after_at(source, source.skip(named.last, ",", "at", "around", "@"))
+    if found is None or clocks.clock_range(source, named.last):
+        return None
+    plain = found[0].bare and source.word(found[1] - 1).isalpha() and found[1] == named.last + 1
+    if plain or (found[0].bare and clocks.counts_things(source, found[1])):
+        return None
+    return Expression(
+        first=i, last=found[1], clock=settle(found[0], named.part), part=named.part, day=named.day
+    )
+
+
+def _split_weekday(source: Source, i: int) -> Expression | None:
+    """ "first monday 1pm to 3pm of next month": a time set into the name of its day."""
+    start = source.skip(i, "the")
+    ranked = (-1, start + 1) if source.word(start) == "last" else numbers.ordinal(source, start)
+    target = WEEKDAYS.get(source.word(ranked[1])) if ranked else None
+    if ranked is None or target is None:
+        return None
+    k = source.skip(ranked[1] + 1, "at")
+    timed = _clock_range(source, k) or _clock(source, k) or _part(source, k)
+    if timed is None or timed.day or source.word(timed.last) not in ("of", "in"):
+        return None
+    named = weekday_in_month(source, timed.last + 1, target, ranked[0])
+    return replace(timed, first=i, last=named[1], day=named[0], weak=False) if named else None
+
+
+def _part_beside(source: Source, i: int) -> Found[PartOfDay] | None:
+    """The part of day right behind a number: "in the morning", ", tonight", "this evening"."""
+    j = source.skip(i, ",")
+    if source.word(j) == "tonight":
+        return clocks.NIGHT, j + 1
+    if source.word(j) in ("in", "at") or source.word(j) == "this":
+        return clocks.part_of_day(source, source.skip(j + 1, "the"))
+    return None
+
+
+def _today_of(source: Source, i: int) -> Day | None:
+    j = source.skip(i, ",")
+    return Day(date=source.today) if source.word(j) in ("tonight", "this") else None
+
+
+def _length(source: Source, i: int) -> Expression | None:
+    """ "for an hour", "90 minutes", "all day"."""
+    j = source.skip(i, "for")
+    j = source.skip(j, "about", "around", "another", "only") if j > i else j
+    found = lengths.length(source, j)
+    if found is None:
+        return None
+    return Expression(first=i, last=found[1], length=found[0])
+
+
+def _day_span(source: Source, i: int) -> Expression | None:
+    """ "november 19-20", "april ninth through seventeenth", "9 to 12 of june 2020"."""
+    lead = source.word(i)
+    j = i + 1 if lead in ("from", "between", "on") else i
+    found = _month_then_days(source, j) or _days_then_month(source, j)
+    return Expression(first=i, last=found[1], period=found[0]) if found else None
+
+
+def _dom(source: Source, i: int) -> Found[int] | None:
+    j = source.skip(i, "the")
+    found = numbers.ordinal(source, j)
+    if found is None and source.digits(j) <= 2:
+        found = numbers.cardinal(source, j)
+    return found if found and 1 <= found[0] <= 31 else None
+
+
+def _second(source: Source, i: int) -> Found[int] | None:
+    """The second day of a span behind its dash or "to"."""
+    return _dom(source, i + 1) if source.dash(i) or source.word(i) in _SPAN_WORDS else None
+
+
+def _month_then_days(source: Source, i: int) -> Found[Period] | None:
+    month = MONTHS.get(source.word(i))
+    first = _dom(source, source.skip(i + 1, ".")) if month else None
+    second = _second(source, first[1]) if first else None
+    if month is None or first is None or second is None:
+        return None
+    k = second[1]
+    if source.word(k) in ("am", "pm", ":", "/", "of") or source.word(k) in MONTHS:
+        return None
+    late = numbers.year(source, source.skip(k, ","))
+    return _span(source, month, first[0], second[0], late, k)
+
+
+def _days_then_month(source: Source, i: int) -> Found[Period] | None:
+    first = _dom(source, i)
+    second = _second(source, first[1]) if first else None
+    of = source.skip(second[1], "of") if second else 0
+    month = MONTHS.get(source.word(of))
+    if first is None or second is None or month is None:
+        return None
+    late = numbers.year(source, source.skip(of + 1, ","))
+    return _span(source, month, first[0], second[0], late, of + 1)
+
+
+def _span(
+    source: Source, month: int, first: int, second: int, year: Found[int] | None, end: int
+) -> Found[Period] | None:
+    if year:
+        starts = (make_date(year[0], month, first),)
+    else:
+        starts = on_or_after(source.today, lambda y: make_date(y, month, first))[:1]
+    start = starts[0] if starts else None
+    late = start and make_date(start.year, month, second)
+    if start is None or late is None or late <= start:
+        return None
+    found = Period(start=start, end=late, open="nothing" if year else "year")
+    return found, year[1] if year else end
+
+
+_RULES: tuple[Callable[[Source, int], Expression | None], ...] = (
+    _split_weekday,
+    _clock_in_part,
+    _clock_range,
+    _day_span,
+    _relative,
+    _day,
+    _period,
+    _clock,
+    _number_clock,
+    _part,
+    _length,
+)
