@@ -100,7 +100,7 @@ class Backend(Protocol):
     def create_reminder(
         self, *, name: str, due: str, notes: str, list_name: str, priority: int, all_day: bool
     ) -> Result:
-        """Add a reminder; ``due`` is local ISO 8601 or empty."""
+        """Add a reminder; ``due`` is local ISO 8601 (a date alone means all day) or empty."""
 
     def create_note(self, *, name: str, body: str, folder: str) -> Result:
         """Add a note."""

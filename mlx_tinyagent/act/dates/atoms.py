@@ -8,6 +8,8 @@ from dataclasses import replace
 from mlx_tinyagent.act.dates import clocks, lengths, numbers
 from mlx_tinyagent.act.dates.calendar import add_days, make_date
 from mlx_tinyagent.act.dates.days import MONTHS, SIDES, WEEKDAYS, day, stands_alone, weekday_in_month
+from mlx_tinyagent.act.dates.holidays import NAMES
+from mlx_tinyagent.act.dates.lengths import UNITS
 from mlx_tinyagent.act.dates.parts import (
     Day,
     Expression,
@@ -16,9 +18,41 @@ from mlx_tinyagent.act.dates.parts import (
     on_or_after,
     settle,
 )
-from mlx_tinyagent.act.dates.periods import period
+from mlx_tinyagent.act.dates.periods import EDGES, period
 from mlx_tinyagent.act.dates.relative import relative
 from mlx_tinyagent.act.dates.source import Found, Source
+
+# Without one of these words among the first few, nothing temporal starts.
+_CORE = (
+    frozenset(MONTHS)
+    | frozenset(WEEKDAYS)
+    | frozenset(UNITS)
+    | frozenset(clocks.NAMED)
+    | frozenset(clocks.MEALS)
+    | clocks.PARTS.openers
+    | NAMES.openers
+    | numbers.WORDS
+    | frozenset(
+        "today tomorrow yesterday otd overmorrow date tonight weekend weekends workweek quarter "
+        "half couple few several now asap immediately presently present moment possible away time "
+        "eod cob eow eom eoq eoy ytd cy q h w t mid noonish middayish century wk qtr am pm all "
+        "½ ¼ ¾".split()
+    )
+)
+# Other words that an expression may start with.
+_LEADS = (
+    frozenset(SIDES)
+    | frozenset(EDGES)
+    | frozenset(
+        "the a an at in on from between btw btwn for by around about circa approximately @ after "
+        "within during over til till this just right straight as final working business work "
+        "calendar".split()
+    )
+)
+_WINDOW = 5  # words
+# Places in a text where reading is tried. Far more than any request has; it bounds the
+# time that a hostile text can take.
+_STARTS_MAX = 2_000
 
 _INTO = frozenset(("in", "at", "during", "on", "by", "for"))
 _SPAN_WORDS = frozenset(("to", "till", "til", "until", "thru", "through", "and"))
@@ -27,15 +61,27 @@ _SPAN_WORDS = frozenset(("to", "till", "til", "until", "thru", "through", "and")
 def atoms(source: Source) -> list[Expression]:
     """Longest expressions in order, not overlapping; each word is looked at once per rule."""
     found: list[Expression] = []
-    i = 0
-    while i < len(source.words):
-        best = _longest(source, i)
-        if best is None:
-            i += 1
-        else:
+    end = 0
+    for i in _starts(source):
+        best = _longest(source, i) if i >= end else None
+        if best:
             found.append(best)
-            i = best.last
+            end = best.last
     return found
+
+
+def _starts(source: Source) -> list[int]:
+    """Positions where an expression may start, judged by the words there and right behind."""
+    starts: list[int] = []
+    core_at = -1  # the nearest core word at or behind the position
+    for i in range(len(source.words) - 1, -1, -1):
+        word = source.word(i)
+        core = source.digits(i) > 0 or word in _CORE or word.endswith("ish")
+        if core:
+            core_at = i
+        if core_at >= 0 and core_at - i < _WINDOW and (core or word in _LEADS):
+            starts.append(i)
+    return starts[::-1][:_STARTS_MAX]
 
 
 def _longest(source: Source, i: int) -> Expression | None:

@@ -9,7 +9,7 @@ from mlx_tinyagent.act.dates.days import WEEKDAYS, full_date, stands_alone
 from mlx_tinyagent.act.dates.lengths import UNITS
 from mlx_tinyagent.act.dates.numbers import cardinal, ordinal, small_number, spoken
 from mlx_tinyagent.act.dates.parts import Clock, ClockRange, PartOfDay, settle
-from mlx_tinyagent.act.dates.source import Found, Source
+from mlx_tinyagent.act.dates.source import Found, Phrases, Source
 
 _LAST = time(23, 59, 59)
 
@@ -23,9 +23,8 @@ EVENING, NIGHT = _part("evening", 16, 20), _part("night", 20, 24)
 
 # Hours of the parts of day follow Recognizers-Text (MIT): morning 8-12, afternoon
 # 12-16, evening 16-20, night 20-24, daytime 8-18, lunchtime 11-13.
-PARTS: dict[tuple[str, ...], PartOfDay] = {
-    tuple(name.split()): part
-    for names, part in (
+PARTS = Phrases(
+    (
         ("morning|mornings|forenoon", MORNING),
         ("early morning|early in the morning", _part("morning", 8, 10)),
         ("late morning|later in the morning|mid morning|midmorning", _part("morning", 10, 12)),
@@ -48,15 +47,14 @@ PARTS: dict[tuple[str, ...], PartOfDay] = {
         ("dinnertime|dinner time|suppertime|supper time", _part("dinner", 16, 20)),
         ("business hours|business hour|office hours|working hours", _part("business hours", 8, 18)),
     )
-    for name in names.split("|")
-}
+)
 # A meal is a time where the words say so: "at lunch".
 MEALS = {
     "lunch": _part("lunchtime", 11, 13),
     "breakfast": _part("breakfast", 8, 12),
     "dinner": _part("dinner", 16, 20),
 }
-_NAMED = {
+NAMED = {
     "noon": time(12),
     "midday": time(12),
     "noonday": time(12),
@@ -76,7 +74,7 @@ _NOT_A_CLOCK = frozenset(("%", "th", "st", "nd", "rd", "percent", "/", "$", "dol
 
 def part_of_day(source: Source, i: int) -> Found[PartOfDay] | None:
     """A part of day at ``i`` with the words before it: "in the", "at", "this" belong elsewhere."""
-    found = source.phrase(i, PARTS, 4)
+    found = source.phrase(i, PARTS)
     if found and source.word(i - 1) == "good":  # a greeting
         return None
     return found
@@ -120,7 +118,7 @@ def led_clock(source: Source, i: int) -> Found[Clock] | None:
         j += 1
     if j == i:
         return _from_clock(source, i)
-    if source.word(j) == "the" and source.word(j + 1) in _NAMED:
+    if source.word(j) == "the" and source.word(j + 1) in NAMED:
         j += 1
     if source.digits(j) == 4 and source.word(j - 1) not in ("at", "@") and not clock(source, j):
         return None  # "by 2018" is a year
@@ -164,7 +162,7 @@ def _named(source: Source, i: int) -> Found[Clock] | None:
         mid = i + 2 if source.dash(i + 1) else i + 1
         return (Clock(hour=0), mid + 1) if source.word(mid) == "night" else None
     ish = {"noonish": "noon", "middayish": "midday"}
-    named = _NAMED.get(ish.get(source.word(at), source.word(at)))
+    named = NAMED.get(ish.get(source.word(at), source.word(at)))
     if named is None or (at > i and named.hour not in (0, 12)):
         return None
     if source.dash(at - 1) and source.word(at - 2) in ("mid", "after"):

@@ -16,7 +16,7 @@ from mlx_tinyagent.act.dates.calendar import (
 )
 from mlx_tinyagent.act.dates.holidays import holiday
 from mlx_tinyagent.act.dates.parts import Day, on_or_after
-from mlx_tinyagent.act.dates.source import Found, Source
+from mlx_tinyagent.act.dates.source import Found, Phrases, Source
 
 _MONTH_NAMES = (
     "january jan|february feb|march mar|april apr|may|june jun|july jul|august aug"
@@ -47,28 +47,15 @@ SIDES: dict[str, Side] = {
     "previous": "last", "past": "past", "coming": "coming", "upcoming": "coming",
 }  # fmt: skip
 
-_RELATIVE = {
-    ("today",): 0,
-    ("otd",): 0,
-    ("current", "date"): 0,
-    ("tomorrow",): 1,
-    ("yesterday",): -1,
-    ("the", "day", "after", "tomorrow"): 2,
-    ("day", "after", "tomorrow"): 2,
-    ("overmorrow",): 2,
-    ("the", "day", "before", "yesterday"): -2,
-    ("day", "before", "yesterday"): -2,
-    ("this", "day"): 0,
-    ("the", "next", "day"): 1,
-    ("next", "day"): 1,
-    ("the", "following", "day"): 1,
-    ("following", "day"): 1,
-    ("the", "day", "after"): 1,
-    ("the", "day", "before"): -1,
-    ("the", "previous", "day"): -1,
-    ("previous", "day"): -1,
-    ("the", "last", "day"): -1,
-}
+_RELATIVE = Phrases(
+    (
+        ("today|otd|current date|this day", 0),
+        ("tomorrow|the next day|next day|the following day|following day|the day after", 1),
+        ("the day after tomorrow|day after tomorrow|overmorrow", 2),
+        ("yesterday|the day before|the previous day|previous day|the last day", -1),
+        ("the day before yesterday|day before yesterday", -2),
+    )
+)
 _SEPARATORS = frozenset("-/.–−")  # noqa: RUF001
 
 
@@ -568,7 +555,7 @@ def _in_month(
 
 def _relative(source: Source, i: int) -> Found[Day] | None:
     """ "today", "tomorrow", "the day after tomorrow"."""
-    found = source.phrase(i, _RELATIVE, 4)
+    found = source.phrase(i, _RELATIVE)
     if found is None:
         return None
     offset, end = found

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import date
 
 from mlx_tinyagent.act.dates.calendar import add_days, easter, islamic, make_date, nth_weekday
-from mlx_tinyagent.act.dates.source import Found, Source
+from mlx_tinyagent.act.dates.source import Found, Phrases, Source
 
 Rule = Callable[[int], date | None]
 
@@ -121,17 +121,14 @@ _NAMES: tuple[tuple[str, Rule], ...] = (
     ("islamic new year", _islamic(1, 1)),
 )
 
-_TABLE: dict[tuple[str, ...], Rule] = {
-    tuple(name.split()): rule for names, rule in _NAMES for name in names.split("|")
-}
-_FIRST_WORDS = frozenset(key[0] for key in _TABLE)
+NAMES = Phrases(_NAMES)
 
 
 def holiday(source: Source, i: int) -> Found[Rule] | None:
     """A named day at ``i``, as the rule that gives its date in a year."""
-    if source.word(i) not in _FIRST_WORDS:
+    if source.word(i) not in NAMES.openers:
         return None
-    found = source.phrase(i, _TABLE, 5) or _without_apostrophe(source, i)
+    found = source.phrase(i, NAMES) or _without_apostrophe(source, i)
     if found is None:
         return None
     rule, end = found
@@ -147,6 +144,6 @@ def _without_apostrophe(source: Source, i: int) -> Found[Rule] | None:
     at = marks[0]
     for length in range(5, at, -1):
         key = tuple(words[:at] + words[at + 1 : length])
-        if key in _TABLE:
-            return _TABLE[key], i + length
+        if key in NAMES.entries:
+            return NAMES.entries[key], i + length
     return None

@@ -21,6 +21,8 @@ _ORDINALS = {
         start=1,
     )
 } | {"thirtieth": 30}
+# Every word that may start a number in words.
+WORDS = frozenset((*_UNITS, *_DECADES, *_ORDINALS))
 _SUFFIXES = frozenset(("st", "nd", "rd", "th"))
 
 

@@ -458,7 +458,7 @@ def _days_ahead(
     return Period(start=min(anchor, far), end=max(anchor, far)), end
 
 
-_EDGES = {
+EDGES = {
     "end": "end", "ending": "end", "close": "end", "late": "end", "later": "late",
     "beginning": "start", "start": "start", "early": "early", "earlier": "earlier",
     "middle": "mid", "mid": "mid", "rest": "rest", "remainder": "rest", "remaining": "rest",
@@ -475,7 +475,7 @@ def _edge(source: Source, i: int) -> Found[Period | Day] | None:
     if source.word(j) in ("year", "month") and source.word(j + 1) == "end":
         this = unit_period(source.today, source.word(j), 0)
         return (_last_day(this), j + 2) if this else None
-    edge = _EDGES.get(source.word(j))
+    edge = EDGES.get(source.word(j))
     if edge is None:
         return _to_date(source, j)
     of = ("of",) if edge in ("end", "start") else ("of", "in")

@@ -11,16 +11,16 @@ from mlx_tinyagent.act.dates.days import SIDES, WEEKDAYS, day
 from mlx_tinyagent.act.dates.numbers import cardinal
 from mlx_tinyagent.act.dates.parts import Clock, ClockRange, Day, Expression, Period
 from mlx_tinyagent.act.dates.periods import whole
-from mlx_tinyagent.act.dates.source import Found, Source
+from mlx_tinyagent.act.dates.source import Found, Phrases, Source
 
-_NOW = {
-    tuple(words.split()): None
-    for words in (
-        "now|right now|just now|asap|a s a p|immediately|right away|straight away"
-        "|as soon as possible|at the moment|at this moment|at present|at the present time"
-        "|at the present|at this time|at the minute|at this minute|presently|right this minute"
-    ).split("|")
-}
+_NOW = Phrases(
+    (
+        ("now|right now|just now|right away|straight away|right this minute|presently", None),
+        ("asap|as soon as possible|immediately|at the minute|at this minute", None),
+        ("at the moment|at this moment|at present|at the present|at the present time", None),
+        ("at this time", None),
+    )
+)
 _END_OF_DAY = time(23, 59, 59)
 _AGO = frozenset(("ago", "earlier", "back", "before"))
 _LATER = frozenset(("later", "hence"))
@@ -57,7 +57,7 @@ def _expression(first: int, last: int, value: Day | Period | Clock | datetime) -
 
 
 def _present(source: Source, i: int) -> Found[Expression] | None:
-    found = source.phrase(i, _NOW, 4)
+    found = source.phrase(i, _NOW)
     return _expression(i, found[1], source.now) if found else None
 
 
@@ -245,10 +245,10 @@ def _from_anchor(source: Source, i: int, length: Length, end: int) -> Found[Expr
     if not sign or mark in ("starting", "beginning"):
         return None
     j = source.skip(end + 1, "to") if mark == "prior" else end + 1
-    if source.phrase(j, _NOW, 4) and mark in ("from", "after", "before"):
-        found = source.phrase(j, _NOW, 4)
-        return _shifted(source, i, length if sign > 0 else -length, found[1]) if found else None
     signed = length if sign > 0 else -length
+    present = source.phrase(j, _NOW) if mark in ("from", "after", "before") else None
+    if present:
+        return _shifted(source, i, signed, present[1])
     named = day(source, j)
     if named and not length.timed:
         moved = shift(datetime.combine(named[0].date, time()), signed)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from mlx_tinyagent.act.dates.words import Word, split_words
 
@@ -13,6 +13,24 @@ Found = tuple[T, int]  # what a rule found and the position after it
 
 _MARGIN = 64  # blank words around the text; no rule looks farther
 _DASHES = frozenset("-–—~−")  # noqa: RUF001 - people type every dash
+
+
+class Phrases(Generic[T]):
+    """A table of phrases with their meanings, for :meth:`Source.phrase`.
+
+    Args:
+        entries: Phrases with their words parted by blanks; "|" parts phrases of one
+            meaning.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, T]]) -> None:
+        self.entries = {
+            tuple(phrase.split()): meaning
+            for phrases, meaning in entries
+            for phrase in phrases.split("|")
+        }
+        self.openers = frozenset(words[0] for words in self.entries)
+        self.longest = max(len(words) for words in self.entries)
 
 
 class Source:
@@ -70,20 +88,20 @@ class Source:
         """Whether a hyphen, dash or tilde stands at ``i``."""
         return self._texts[i] in _DASHES
 
-    def phrase(self, i: int, table: Mapping[tuple[str, ...], T], longest: int) -> Found[T] | None:
+    def phrase(self, i: int, table: Phrases[T]) -> Found[T] | None:
         """Longest entry of a phrase table at ``i``; hyphens between its words are ignored."""
+        if self._texts[i] not in table.openers:
+            return None
         best: Found[T] | None = None
         words: list[str] = []
         j = i
-        while len(words) < longest and self.word(j):
-            if words and self.dash(j):
-                j += 1
-                continue
-            words.append(self.word(j))
+        while len(words) < table.longest and self._texts[j]:
+            if not words or not self.dash(j):
+                words.append(self._texts[j])
+                key = tuple(words)
+                if key in table.entries:
+                    best = table.entries[key], j + 1
             j += 1
-            key = tuple(words)
-            if key in table:
-                best = table[key], j
         return best
 
     def once(self, name: str, i: int, rule: Callable[[], T]) -> T:

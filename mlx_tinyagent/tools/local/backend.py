@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from pathlib import PurePath
 from typing import Any, Concatenate, Literal, ParamSpec
 from urllib.parse import urlsplit
@@ -188,11 +188,10 @@ class LocalBackend:
                 },
             )
             self._add_members("event_invitees", "event_id", event, "email", invitees)
-        until = ends.strftime("%H:%M") if ends.date() == starts.date() else _spoken(ends)
-        note = f"Added '{title.strip()}' to the calendar {place['name']}: {_spoken(starts)} to "
+        note = f"Added '{title.strip()}' to the calendar {place['name']}: {_span(starts, ends)}."
         return _done(
             f"event:{event}",
-            f"{note}{until}.{_invited(invitees)}",
+            note + _invited(invitees),
             {"title": title.strip(), "start": starts.isoformat(), "end": ends.isoformat()},
         )
 
@@ -208,6 +207,7 @@ class LocalBackend:
             return Failed(reason=f"not a local date and time: {due!a}")
         if not 0 <= priority <= 9:
             return Failed(reason=f"a reminder's priority is 0 to 9, not {priority}")
+        all_day = bool(moment) and (all_day or _is_date(due))
         stored = ""
         if moment is not None:
             stored = moment.date().isoformat() if all_day else moment.isoformat()
@@ -219,7 +219,7 @@ class LocalBackend:
                     "list_id": place["id"],
                     "name": name.strip(),
                     "due": stored,
-                    "all_day": int(all_day and bool(stored)),
+                    "all_day": int(all_day),
                     "priority": priority,
                     "notes": notes,
                 },
@@ -420,6 +420,26 @@ def _spoken(moment: datetime, *, all_day: bool = False) -> str:
     """Write a moment for people, the same in every locale."""
     day = f"{_DAYS[moment.weekday()]} {moment.date().isoformat()}"
     return day if all_day else f"{day} {moment:%H:%M}"
+
+
+def _span(starts: datetime, ends: datetime) -> str:
+    """Write a span for people; from midnight to midnight is a day."""
+    if starts.time() == ends.time() == time():
+        last = ends - timedelta(days=1)
+        days = _spoken(starts, all_day=True)
+        return f"{days}, all day" if last == starts else f"{days} to {_spoken(last, all_day=True)}"
+    return f"{_spoken(starts)} to " + (
+        f"{ends:%H:%M}" if ends.date() == starts.date() else _spoken(ends)
+    )
+
+
+def _is_date(text: str) -> bool:
+    """Whether ISO text names a day without a time."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _first_unlike(pattern: re.Pattern[str], values: Iterable[str]) -> str | None:

@@ -1,0 +1,5 @@
+"""``python -m mlx_tinyagent``."""
+
+from mlx_tinyagent.cli.main import main
+
+main()

@@ -1,0 +1,51 @@
+"""The ``mlx-tinyagent`` command."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from mlx_tinyagent.cli.common import run_cli
+
+# Where each command lives and what the overview says; modules load when used.
+COMMANDS = {
+    "ask": ("ask", "Plan and run one request."),
+    "run": ("ask", "Run a plan given as text."),
+    "chat": ("chat", "Talk to the assistant."),
+    "plan": ("batch", "Plan every row of a file; nothing is executed."),
+    "retrieve": ("batch", "Choose tools for every row of a file."),
+    "tools": ("inspect", "Show declared tools."),
+    "models": ("inspect", "Fetch, import and describe models."),
+    "demo-data": ("inspect", "Fill the local store with a made-up world."),
+    "doctor": ("inspect", "Say what was found on this machine."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Loads a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mlx_tinyagent.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlx-tinyagent")
+def cli() -> None:
+    """Private function calling on your own machine: plan, run, train, measure."""
+
+
+def main() -> None:
+    """Run the command line."""
+    run_cli(cli)

@@ -1,0 +1,1 @@
+"""Examples: records, importers, checks, splits, statistics and offline synthesis."""

@@ -1,0 +1,1 @@
+"""Offline synthesis: requests and their plans for any tool set, from grammars and lexicons."""

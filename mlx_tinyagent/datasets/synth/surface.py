@@ -1,0 +1,154 @@
+"""How a request looks: spoken to an assistant, in lower case, politely, with slips.
+
+Works on segments, so every argument is read off the request as it ends up.
+"""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+from mlx_tinyagent.datasets.synth.clause import Segment, text_of
+from mlx_tinyagent.datasets.synth.lexicon import Lexicons
+
+_NEAR_KEYS = {
+    "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj",
+    "i": "uo", "j": "hk", "k": "jl", "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o",
+    "q": "w", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb", "w": "qe", "x": "zc",
+    "y": "tu", "z": "x",
+}  # fmt: skip
+
+
+def lowered(segments: list[Segment]) -> list[Segment]:
+    """Write everything in lower case."""
+    return [segment.reworded(segment.text.lower()) for segment in segments]
+
+
+def capitalized(segments: list[Segment]) -> list[Segment]:
+    """Write the first letter as a capital."""
+    out = list(segments)
+    for number, segment in enumerate(out):
+        if segment.text.strip():
+            text = segment.text
+            at = len(text) - len(text.lstrip())
+            out[number] = segment.reworded(text[:at] + text[at : at + 1].upper() + text[at + 1 :])
+            break
+    return out
+
+
+def plain(segments: list[Segment], *, keep_stops: bool = False) -> list[Segment]:
+    """Drop the quotes around arguments and the punctuation of plain words."""
+    marks = r"[\"“”]" if keep_stops else r"[\"“”,;:!?]"
+    out = []
+    for segment in segments:
+        text = segment.text if segment.key else re.sub(marks, "", segment.text)
+        out.append(segment.reworded(text))
+    return out
+
+
+def polite(segments: list[Segment], rng: Random, lexicons: Lexicons) -> list[Segment]:
+    """Put a call word or a polite opening before a command, or "please" behind it."""
+    text = text_of(segments).lower().strip()
+    verbs = lexicons.entries("imperative_verb")
+    command = text.split(" ")[0] in verbs
+    roll = rng.random()
+    if roll < 0.12:
+        return [Segment(lexicons.pick("wake", rng) + " "), *segments]
+    if roll < 0.20:
+        return [*segments, Segment(" " + lexicons.pick("closing", rng))]
+    if not command:
+        return segments
+    if roll < 0.31:
+        return [Segment("please "), *segments]
+    if roll < 0.49:
+        return [Segment(lexicons.pick("opening", rng) + " "), *segments]
+    if roll < 0.53:
+        both = f"{lexicons.pick('wake', rng)} {lexicons.pick('opening', rng)} "
+        return [Segment(both), *segments]
+    if roll < 0.58 and not re.search(r"\bme\b", text):
+        return [Segment(lexicons.pick("opening_self", rng) + " "), *segments]
+    return segments
+
+
+def slips(segments: list[Segment], rng: Random, rate: float) -> list[Segment]:
+    """Misspell single words; arguments stay as they are, since they are copied.
+
+    Args:
+        segments: The request.
+        rng: Random numbers.
+        rate: Chance per word of four letters or more.
+    """
+    out = []
+    for segment in segments:
+        if segment.key is not None:
+            out.append(segment)
+            continue
+        words = re.split(r"(\W+)", segment.text)
+        words = [_slip(w, rng) if len(w) > 3 and w.isalpha() and rng.random() < rate else w for w in words]
+        out.append(segment.reworded("".join(words)))
+    return out
+
+
+def _slip(word: str, rng: Random) -> str:
+    """Swap, drop, double or mistype one letter."""
+    at = rng.randrange(1, len(word) - 1)
+    roll = rng.random()
+    if roll < 0.4:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if roll < 0.65:
+        return word[:at] + word[at + 1 :]
+    if roll < 0.8:
+        return word[:at] + word[at] + word[at:]
+    near = _NEAR_KEYS.get(word[at].lower(), word[at])
+    return word[:at] + rng.choice(near) + word[at + 1 :]
+
+
+def tidy(segments: list[Segment]) -> list[Segment]:
+    """Squeeze blanks between segments and trim the ends; arguments keep their words."""
+    out: list[Segment] = []
+    last = " "
+    for segment in segments:
+        text = segment.text
+        if segment.key is None:
+            text = re.sub(r"\s+", " ", text)
+            text = re.sub(r" ([,.?!])", r"\1", text)
+        if last.endswith(" "):
+            text = text.lstrip(" ")
+        if text:
+            out.append(segment.reworded(text))
+            last = text
+    while out and not out[-1].text.rstrip():
+        out.pop()
+    if out:
+        out[-1] = out[-1].reworded(out[-1].text.rstrip())
+    return out
+
+
+def ended(segments: list[Segment], mark: str) -> list[Segment]:
+    """End a request with a mark, unless one stands there."""
+    text = text_of(segments)
+    return segments if text.endswith((".", "?", "!")) else [*segments, Segment(mark)]
+
+
+def quick(
+    segments: list[Segment], rng: Random, lexicons: Lexicons, *, imperative: bool
+) -> list[Segment]:
+    """Give a request the looks of a quick command."""
+    out = plain(segments, keep_stops=rng.random() < 0.3)
+    if imperative:
+        out = polite(out, rng, lexicons)
+    if rng.random() < 0.10:
+        out = slips(out, rng, 0.18)
+    roll = rng.random()
+    if roll < 0.66:
+        out = lowered(out)
+    elif roll < 0.96:
+        out = capitalized(out)
+        if rng.random() < 0.4:
+            out = ended(out, "?" if _asks(out) else ".")
+    return tidy(out)
+
+
+def _asks(segments: list[Segment]) -> bool:
+    first = text_of(segments).lower().lstrip().split(" ")[0]
+    return first in ("what", "whats", "what's", "where", "who", "how", "can", "could", "would", "is", "do", "will", "when", "which")

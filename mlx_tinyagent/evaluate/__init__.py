@@ -1,0 +1,1 @@
+"""How good a plan is: metrics, intervals and tests; knows no model and runs no tool."""

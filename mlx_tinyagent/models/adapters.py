@@ -1,0 +1,117 @@
+"""Putting a trained adapter on a model, with nothing missing and nothing mixed up.
+
+Adapters have mlx-lm's layout. mlx-lm itself accepts files with missing
+tensors and leaves those layers untrained, so names and shapes are compared
+here, and the base model's fingerprint where the adapter names one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mlx_tinyagent.errors import ModelError
+from mlx_tinyagent.models.folder import read_json, read_safetensors
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    from mlx import nn
+
+WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
+BASE_KEY = "base_fingerprint"  # in the configuration: the model it was trained on
+_LEAVES = ("lora_a", "lora_b", "m")  # m: magnitudes of DoRA
+
+
+def apply(model: nn.Module, folder: Path, *, base: str, dtype: str) -> dict[str, Any]:
+    """Add an adapter's layers to a model in place and load their weights.
+
+    Args:
+        model: mlx-lm's module; its Linear layers become LoRA layers.
+        folder: Adapter folder.
+        base: Fingerprint of the model.
+        dtype: Number format of the adapter's weights in memory.
+
+    Returns:
+        The adapter's configuration.
+
+    Raises:
+        ModelError: Damaged, incomplete, or made for another model.
+    """
+    config = read_config(folder)
+    _check_base(folder, config, base)
+    entries = read_safetensors(folder / WEIGHTS)
+    import mlx.core as mx
+
+    _add_layers(model, folder, config)
+    expected = {name: value.shape for name, value in adapter_parameters(model).items()}
+    found = {name: entry.shape for name, entry in entries.items()}
+    _compare(folder / WEIGHTS, found, expected)
+    try:
+        weights = cast("dict[str, mx.array]", mx.load(str(folder / WEIGHTS)))
+    except RuntimeError as error:
+        raise ModelError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    target = getattr(mx, dtype)
+    values = [(name, value.astype(target)) for name, value in weights.items()]
+    model.load_weights(values, strict=False)
+    model.eval()
+    mx.eval(model.parameters())
+    return config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read an adapter's configuration.
+
+    Raises:
+        ModelError: Missing, damaged, or a fine-tune of all weights, which is
+            a model and not an adapter.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"the adapter folder {folder} does not exist")
+    config = read_json(folder / CONFIG)
+    kind = config.get("fine_tune_type", "lora")
+    if kind not in ("lora", "dora"):
+        raise ModelError(f"{folder / CONFIG}: fine_tune_type {kind!r}; expected lora or dora")
+    lora = config.get("lora_parameters")
+    if not isinstance(lora, dict) or not {"rank", "scale", "dropout"} <= lora.keys():
+        raise ModelError(f"{folder / CONFIG}: lora_parameters needs rank, scale and dropout")
+    return config
+
+
+def adapter_parameters(model: nn.Module) -> dict[str, mx.array]:
+    """Return the parameters that an adapter's file holds, by name."""
+    from mlx.utils import tree_flatten
+
+    flat = dict(tree_flatten(model.parameters()))
+    return {name: value for name, value in flat.items() if name.rpartition(".")[2] in _LEAVES}
+
+
+def _check_base(folder: Path, config: dict[str, Any], base: str) -> None:
+    named = config.get(BASE_KEY)
+    if named is not None and named != base:
+        raise ModelError(
+            f"the adapter {folder} was trained on another model: its base is "
+            f"{str(named)[:12]}, this one is {base[:12]}"
+        )
+
+
+def _add_layers(model: nn.Module, folder: Path, config: dict[str, Any]) -> None:
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    layers = config.get("num_layers", len(model.layers))
+    dora = config.get("fine_tune_type") == "dora"
+    try:
+        linear_to_lora_layers(model, layers, config["lora_parameters"], use_dora=dora)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG} does not fit the model: {error}") from error
+
+
+def _compare(
+    path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]
+) -> None:
+    if missing := sorted(set(expected) - set(found)):
+        raise ModelError(f"{path} lacks {len(missing)} of {len(expected)} tensors: {missing[0]}")
+    if surplus := sorted(set(found) - set(expected)):
+        raise ModelError(f"{path} has {len(surplus)} tensors the model lacks: {surplus[0]}")
+    for name, shape in expected.items():
+        if tuple(found[name]) != tuple(shape):
+            raise ModelError(f"{path}: {name} has the shape {found[name]}, the model {shape}")
