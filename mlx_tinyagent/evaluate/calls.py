@@ -41,8 +41,11 @@ def read_calls(rows: Sequence[Mapping[str, Any]]) -> tuple[Call, ...]:
     """Read calls from plain data.
 
     Raises:
-        InputError: A call lacks its number, tool or arguments, or one has the wrong type.
+        InputError: There is no list, a call lacks its number, tool or arguments, or one
+            has the wrong type.
     """
+    if not isinstance(rows, list | tuple):
+        raise InputError(f"calls are {rows!r:.100}; a list of calls does")
     return tuple(_read_call(place, row) for place, row in enumerate(rows, start=1))
 
 

@@ -7,8 +7,11 @@ without reason fails in many places.
 from datetime import datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlx_tinyagent.errors import InputError
+from mlx_tinyagent.evaluate.calls import read_calls
 from mlx_tinyagent.evaluate.metrics import score_plan
 from mlx_tinyagent.tools.base import Span, ToolSet, tool
 from mlx_tinyagent.tools.catalog import TINYAGENT16
@@ -318,6 +321,8 @@ def test_without_a_resolver_dates_are_not_graded():
         [{"tool": "open_note"}],
         [{"id": 1, "tool": "open_note", "args": [float("nan")]}],
         [None],
+        7,
+        {"id": 1},
     ],
 )
 def test_unreadable_predictions_are_errors_with_a_score(calls):
@@ -369,6 +374,40 @@ def test_measures_need_no_tool_of_the_sixteen():
     assert right.plan is True
     assert wrong.plan is False
     assert len(wrong.grounding.ungrounded) == 1
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "$1", "${1}", "${2} and $1", "$9", "mom", "\n", "\ud800", "$1.x"])
+    | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+CALL = st.fixed_dictionaries(
+    {
+        "id": st.integers(0, 5),
+        "tool": st.sampled_from([*TINYAGENT16.names[:6], "join", "fly", ""]),
+        "args": st.lists(JSON, max_size=8),
+    }
+)
+
+
+@given(st.lists(CALL, max_size=5) | JSON, st.lists(CALL, max_size=4))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_any_data_has_a_score(predicted, gold):
+    """No prediction crashes a measure; a readable gold plan bounds every figure to 0..1."""
+    example = {"query": "text mom", "now": NOW, "plan": gold}
+    try:
+        read_calls(gold)
+    except InputError:
+        gold = example["plan"] = []
+
+    score = score_plan({"calls": predicted}, example, TINYAGENT16, resolve=resolve)
+
+    assert all(value is None or 0 <= value <= 1 for value in score.figures().values())
 
 
 @pytest.mark.slow

@@ -21,11 +21,11 @@ from mlx_tinyagent.evaluate.stats import (
 )
 
 
-@pytest.mark.parametrize("n", [1, 5, 40, 700])
+@pytest.mark.parametrize("n", [1, 5, 40, 300])
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.5, 0.97])
 def test_binomial_tails_equal_exact_sums(n, p):
     """The incomplete beta function gives what adding fractions gives."""
-    share = Fraction(p)
+    share = Fraction(str(p))
     for k in sorted({0, n // 3, n // 2, n - 1, n}):
         exact = sum(math.comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(k + 1))
         assert binomial_cdf(k, n, p) == pytest.approx(float(exact), rel=1e-10, abs=1e-300)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mlx_tinyagent.act.dates import clocks, lengths, numbers
+from mlx_tinyagent.act.dates import clock_ranges, clocks, day_parts, lengths, numbers
 from mlx_tinyagent.act.dates.calendar import add_days, make_date
-from mlx_tinyagent.act.dates.days import MONTHS, SIDES, WEEKDAYS, day, stands_alone, weekday_in_month
+from mlx_tinyagent.act.dates.days import day
 from mlx_tinyagent.act.dates.holidays import NAMES
 from mlx_tinyagent.act.dates.lengths import UNITS
+from mlx_tinyagent.act.dates.month_days import weekday_in_month
+from mlx_tinyagent.act.dates.names import MONTHS, SIDES, WEEKDAYS, stands_alone
 from mlx_tinyagent.act.dates.parts import (
     Day,
     Expression,
@@ -27,16 +29,62 @@ _CORE = (
     frozenset(MONTHS)
     | frozenset(WEEKDAYS)
     | frozenset(UNITS)
-    | frozenset(clocks.NAMED)
-    | frozenset(clocks.MEALS)
-    | clocks.PARTS.openers
+    | frozenset(day_parts.NAMED)
+    | frozenset(day_parts.MEALS)
+    | day_parts.PARTS.openers
     | NAMES.openers
     | numbers.WORDS
     | frozenset(
-        "today tomorrow yesterday otd overmorrow date tonight weekend weekends workweek quarter "
-        "half couple few several now asap immediately presently present moment possible away time "
-        "eod cob eow eom eoq eoy ytd cy q h w t mid noonish middayish century wk qtr am pm all "
-        "½ ¼ ¾".split()
+        [
+            "today",
+            "tomorrow",
+            "yesterday",
+            "otd",
+            "overmorrow",
+            "date",
+            "tonight",
+            "weekend",
+            "weekends",
+            "workweek",
+            "quarter",
+            "half",
+            "couple",
+            "few",
+            "several",
+            "now",
+            "asap",
+            "immediately",
+            "presently",
+            "present",
+            "moment",
+            "possible",
+            "away",
+            "time",
+            "eod",
+            "cob",
+            "eow",
+            "eom",
+            "eoq",
+            "eoy",
+            "ytd",
+            "cy",
+            "q",
+            "h",
+            "w",
+            "t",
+            "mid",
+            "noonish",
+            "middayish",
+            "century",
+            "wk",
+            "qtr",
+            "am",
+            "pm",
+            "all",
+            "½",
+            "¼",
+            "¾",
+        ]
     )
 )
 # Other words that an expression may start with.
@@ -44,9 +92,41 @@ _LEADS = (
     frozenset(SIDES)
     | frozenset(EDGES)
     | frozenset(
-        "the a an at in on from between btw btwn for by around about circa approximately @ after "
-        "within during over til till this just right straight as final working business work "
-        "calendar".split()
+        [
+            "the",
+            "a",
+            "an",
+            "at",
+            "in",
+            "on",
+            "from",
+            "between",
+            "btw",
+            "btwn",
+            "for",
+            "by",
+            "around",
+            "about",
+            "circa",
+            "approximately",
+            "@",
+            "after",
+            "within",
+            "during",
+            "over",
+            "til",
+            "till",
+            "this",
+            "just",
+            "right",
+            "straight",
+            "as",
+            "final",
+            "working",
+            "business",
+            "work",
+            "calendar",
+        ]
     )
 )
 _WINDOW = 5  # words
@@ -116,7 +196,7 @@ def _clock(source: Source, i: int) -> Expression | None:
 
 
 def _number_clock(source: Source, i: int) -> Expression | None:
-    """ "nine thirty", "3 30" or a lone "3", which count right behind a day only."""
+    """Reads "nine thirty", "3 30" or a lone "3", which count right behind a day only."""
     found = clocks.clock_after_at(source, i)
     if found is None or clocks.clock(source, i) or clocks.counts_things(source, found[1]):
         return None
@@ -126,49 +206,49 @@ def _number_clock(source: Source, i: int) -> Expression | None:
 
 
 def _clock_range(source: Source, i: int) -> Expression | None:
-    found = clocks.clock_range(source, i)
+    found = clock_ranges.clock_range(source, i)
     if found is None:
         return None
     return Expression(first=i, last=found[1], clocks=found[0], weak=found[0].bare)
 
 
 def _part(source: Source, i: int) -> Expression | None:
-    """ "in the evening", "this morning", "tonight", "last night", "next evening"."""
+    """Reads "in the evening", "this morning", "tonight", "last night", "next evening"."""
     word = source.word(i)
     if word == "tonight":
-        return Expression(first=i, last=i + 1, day=Day(date=source.today), part=clocks.NIGHT)
+        return Expression(first=i, last=i + 1, day=Day(date=source.today), part=day_parts.NIGHT)
     side = SIDES.get(word)
     if side:
-        named = clocks.part_of_day(source, i + 1)
+        named = day_parts.part_of_day(source, i + 1)
         moved = add_days(source.today, {"next": 1, "last": -1, "past": -1}.get(side, 0))
         if named is None or moved is None:
             return None
         return Expression(first=i, last=named[1], day=Day(date=moved), part=named[0])
-    meal = clocks.MEALS.get(source.word(i + 1)) if word in ("at", "over", "during") else None
+    meal = day_parts.MEALS.get(source.word(i + 1)) if word in ("at", "over", "during") else None
     if meal:
         return Expression(first=i, last=i + 2, part=meal)
     j = i + 1 if word in _INTO else i
-    named = clocks.part_of_day(source, source.skip(j, "the"))
+    named = day_parts.part_of_day(source, source.skip(j, "the"))
     if named is None:
         return _half_day(source, i)
     return Expression(first=i, last=named[1], part=named[0])
 
 
 def _half_day(source: Source, i: int) -> Expression | None:
-    """ "am" or "pm" beside a day: "today pm"; it needs the day to count."""
-    part = {"am": clocks.MORNING, "pm": clocks.AFTERNOON}.get(source.word(i))
+    """Reads "am" or "pm" beside a day: "today pm"; it needs the day to count."""
+    part = {"am": day_parts.MORNING, "pm": day_parts.AFTERNOON}.get(source.word(i))
     return Expression(first=i, last=i + 1, part=part, weak=True) if part else None
 
 
 def _clock_in_part(source: Source, i: int) -> Expression | None:
-    """A bare number beside a part of day: "10, tonight", "one in the morning", "5 to 7 in the..."."""
+    """A bare number beside a part of day: "10, tonight", "one in the morning"."""
     start = source.skip(i, "at", "around")
-    span = clocks.clock_range(source, i)
+    span = clock_ranges.clock_range(source, i)
     if span:
         beside = _part_beside(source, span[1])
         if beside is None:
             return None
-        fixed = clocks.settle_range(span[0], beside[0])
+        fixed = clock_ranges.settle_range(span[0], beside[0])
         return Expression(first=i, last=beside[1], clocks=fixed, day=_today_of(source, span[1]))
     ahead = _part_then_number(source, i)
     if ahead:
@@ -187,12 +267,12 @@ def _clock_in_part(source: Source, i: int) -> Expression | None:
 
 
 def _part_then_number(source: Source, i: int) -> Expression | None:
-    """ "tonight 8", "in the morning 9", "morning at 7": the number is a clock of that part."""
+    """Reads "tonight 8", "in the morning 9", "morning at 7": the number is a clock of that part."""
     named = _part(source, i)
     if named is None or named.part is None or named.weak:
         return None
     found = clocks.clock_after_at(source, source.skip(named.last, ",", "at", "around", "@"))
-    if found is None or clocks.clock_range(source, named.last):
+    if found is None or clock_ranges.clock_range(source, named.last):
         return None
     plain = found[0].bare and source.word(found[1] - 1).isalpha() and found[1] == named.last + 1
     if plain or (found[0].bare and clocks.counts_things(source, found[1])):
@@ -203,7 +283,7 @@ def _part_then_number(source: Source, i: int) -> Expression | None:
 
 
 def _split_weekday(source: Source, i: int) -> Expression | None:
-    """ "first monday 1pm to 3pm of next month": a time set into the name of its day."""
+    """Reads "first monday 1pm to 3pm of next month": a time set into the name of its day."""
     start = source.skip(i, "the")
     ranked = (-1, start + 1) if source.word(start) == "last" else numbers.ordinal(source, start)
     target = WEEKDAYS.get(source.word(ranked[1])) if ranked else None
@@ -221,9 +301,9 @@ def _part_beside(source: Source, i: int) -> Found[PartOfDay] | None:
     """The part of day right behind a number: "in the morning", ", tonight", "this evening"."""
     j = source.skip(i, ",")
     if source.word(j) == "tonight":
-        return clocks.NIGHT, j + 1
+        return day_parts.NIGHT, j + 1
     if source.word(j) in ("in", "at") or source.word(j) == "this":
-        return clocks.part_of_day(source, source.skip(j + 1, "the"))
+        return day_parts.part_of_day(source, source.skip(j + 1, "the"))
     return None
 
 
@@ -233,7 +313,7 @@ def _today_of(source: Source, i: int) -> Day | None:
 
 
 def _length(source: Source, i: int) -> Expression | None:
-    """ "for an hour", "90 minutes", "all day"."""
+    """Reads "for an hour", "90 minutes", "all day"."""
     j = source.skip(i, "for")
     j = source.skip(j, "about", "around", "another", "only") if j > i else j
     found = lengths.length(source, j)
@@ -243,7 +323,7 @@ def _length(source: Source, i: int) -> Expression | None:
 
 
 def _day_span(source: Source, i: int) -> Expression | None:
-    """ "november 19-20", "april ninth through seventeenth", "9 to 12 of june 2020"."""
+    """Reads "november 19-20", "april ninth through seventeenth", "9 to 12 of june 2020"."""
     lead = source.word(i)
     j = i + 1 if lead in ("from", "between", "on") else i
     found = _month_then_days(source, j) or _days_then_month(source, j)
@@ -291,10 +371,10 @@ def _span(
     source: Source, month: int, first: int, second: int, year: Found[int] | None, end: int
 ) -> Found[Period] | None:
     if year:
-        starts = (make_date(year[0], month, first),)
+        start = make_date(year[0], month, first)
     else:
-        starts = on_or_after(source.today, lambda y: make_date(y, month, first))[:1]
-    start = starts[0] if starts else None
+        dates = on_or_after(source.today, lambda y: make_date(y, month, first))
+        start = dates[0] if dates else None
     late = start and make_date(start.year, month, second)
     if start is None or late is None or late <= start:
         return None

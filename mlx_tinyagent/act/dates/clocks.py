@@ -1,83 +1,22 @@
-"""Times of day: "3pm", "half past seven", "1140 a.m.", "at 6", "tonight", "from 2 to 4"."""
+"""Times of day: "3pm", "half past seven", "1140 a.m.", "at 6", "15h30", "nine thirty"."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import time
 
-from mlx_tinyagent.act.dates.days import WEEKDAYS, full_date, stands_alone
+from mlx_tinyagent.act.dates.day_parts import NAMED, part_of_day
+from mlx_tinyagent.act.dates.full_dates import full_date
 from mlx_tinyagent.act.dates.lengths import UNITS
+from mlx_tinyagent.act.dates.names import WEEKDAYS, stands_alone
 from mlx_tinyagent.act.dates.numbers import cardinal, ordinal, small_number, spoken
-from mlx_tinyagent.act.dates.parts import Clock, ClockRange, PartOfDay, settle
-from mlx_tinyagent.act.dates.source import Found, Phrases, Source
+from mlx_tinyagent.act.dates.parts import Clock
+from mlx_tinyagent.act.dates.source import Found, Source
 
-_LAST = time(23, 59, 59)
-
-
-def _part(name: str, start: int, end: int) -> PartOfDay:
-    return PartOfDay(name=name, start=time(start), end=time(end) if end < 24 else _LAST)
-
-
-MORNING, AFTERNOON = _part("morning", 8, 12), _part("afternoon", 12, 16)
-EVENING, NIGHT = _part("evening", 16, 20), _part("night", 20, 24)
-
-# Hours of the parts of day follow Recognizers-Text (MIT): morning 8-12, afternoon
-# 12-16, evening 16-20, night 20-24, daytime 8-18, lunchtime 11-13.
-PARTS = Phrases(
-    (
-        ("morning|mornings|forenoon", MORNING),
-        ("early morning|early in the morning", _part("morning", 8, 10)),
-        ("late morning|later in the morning|mid morning|midmorning", _part("morning", 10, 12)),
-        ("afternoon|afternoons", AFTERNOON),
-        ("early afternoon|early in the afternoon", _part("afternoon", 12, 14)),
-        (
-            "late afternoon|later in the afternoon|mid afternoon|midafternoon",
-            _part("afternoon", 14, 16),
-        ),
-        ("evening|evenings", EVENING),
-        ("early evening|early in the evening", _part("evening", 16, 18)),
-        ("late evening|later in the evening", _part("evening", 18, 20)),
-        ("night|nights", NIGHT),
-        ("nighttime|night time", _part("night", 0, 8)),
-        ("early night", _part("night", 20, 22)),
-        ("late night|late at night", _part("night", 22, 24)),
-        ("daytime|day time", _part("daytime", 8, 18)),
-        ("lunchtime|lunch time", _part("lunchtime", 11, 13)),
-        ("breakfast time|breakfasttime", _part("breakfast", 8, 12)),
-        ("dinnertime|dinner time|suppertime|supper time", _part("dinner", 16, 20)),
-        ("business hours|business hour|office hours|working hours", _part("business hours", 8, 18)),
-    )
-)
-# A meal is a time where the words say so: "at lunch".
-MEALS = {
-    "lunch": _part("lunchtime", 11, 13),
-    "breakfast": _part("breakfast", 8, 12),
-    "dinner": _part("dinner", 16, 20),
-}
-NAMED = {
-    "noon": time(12),
-    "midday": time(12),
-    "noonday": time(12),
-    "midnight": time(0),
-    "dawn": time(6),
-    "sunrise": time(6),
-    "sunset": time(18),
-    "dusk": time(18),
-}
-_TO = frozenset(("to", "till", "til", "until", "thru", "through"))
 # Words that make the bare number after them a time of day.
 _AT = frozenset(("at", "@", "around", "about", "circa", "approximately", "by", "til", "till"))
 _PAST, _BEFORE = frozenset(("past", "after")), frozenset(("to", "before", "till", "til"))
 _DAY_WORDS = frozenset(("today", "tomorrow", "tonight", "next"))
 _NOT_A_CLOCK = frozenset(("%", "th", "st", "nd", "rd", "percent", "/", "$", "dollars", "people"))
-
-
-def part_of_day(source: Source, i: int) -> Found[PartOfDay] | None:
-    """A part of day at ``i`` with the words before it: "in the", "at", "this" belong elsewhere."""
-    found = source.phrase(i, PARTS)
-    if found and source.word(i - 1) == "good":  # a greeting
-        return None
-    return found
 
 
 def clock(source: Source, i: int) -> Found[Clock] | None:
@@ -96,7 +35,7 @@ def _clock(source: Source, i: int) -> Found[Clock] | None:
 
 
 def _basic(source: Source, i: int) -> Found[Clock] | None:
-    """ "T160000" and "T1600" of the basic ISO format."""
+    """Reads "T160000" and "T1600" of the basic ISO format."""
     number, digits = source.number(i + 1), source.digits(i + 1)
     if source.word(i) != "t" or number is None or digits not in (4, 6) or not source.glued(i + 1):
         return None
@@ -129,8 +68,10 @@ def led_clock(source: Source, i: int) -> Found[Clock] | None:
         return None
     after = source.word(found[1])
     loose = source.word(j - 1) in ("about", "around", "by") and source.number(j) is None
-    if found[0].bare and loose and not (
-        stands_alone(source, found[1] - 1) or after in WEEKDAYS or after in _DAY_WORDS
+    if (
+        found[0].bare
+        and loose
+        and not (stands_alone(source, found[1] - 1) or after in WEEKDAYS or after in _DAY_WORDS)
     ):
         return None  # "about three things"
     counted = found[0].bare and part_of_day(source, found[1])  # "at 2 morning sessions"
@@ -138,7 +79,7 @@ def led_clock(source: Source, i: int) -> Found[Clock] | None:
 
 
 def _from_clock(source: Source, i: int) -> Found[Clock] | None:
-    """ "from 12 tomorrow", "from 9": a start without its end."""
+    """Reads "from 12 tomorrow", "from 9": a start without its end."""
     if source.word(i) != "from" or full_date(source, i + 1) or source.digits(i + 1) > 2:
         return None
     found = clock_after_at(source, i + 1)
@@ -156,7 +97,7 @@ def counts_things(source: Source, end: int) -> bool:
 
 
 def _named(source: Source, i: int) -> Found[Clock] | None:
-    """ "noon", "12 noon", "midnight"."""
+    """Reads "noon", "12 noon", "midnight"."""
     at = i + 1 if source.number(i) == 12 or source.word(i) == "twelve" else i
     if source.word(i) == "mid":
         mid = i + 2 if source.dash(i + 1) else i + 1
@@ -171,7 +112,7 @@ def _named(source: Source, i: int) -> Found[Clock] | None:
 
 
 def _past(source: Source, i: int) -> Found[Clock] | None:
-    """ "half past seven", "quarter to 8", "20 min past eight", "ten to five"."""
+    """Reads "half past seven", "quarter to 8", "20 min past eight", "ten to five"."""
     j = source.skip(i, "a")
     word = source.word(j)
     if word in ("half", "quarter"):
@@ -187,13 +128,14 @@ def _past(source: Source, i: int) -> Found[Clock] | None:
         j = counted
     sign = 1 if source.word(j) in _PAST else -1 if source.word(j) in _BEFORE else 0
     spelled = word in ("half", "quarter") or minutes in (5, 10, 15, 20, 25)
-    if not sign or (sign < 0 and not spelled) or (sign < 0 and source.word(i).isdigit()
-                                                  and source.word(j - 1).isdigit()):
+    if (
+        not sign
+        or (sign < 0 and not spelled)
+        or (sign < 0 and source.word(i).isdigit() and source.word(j - 1).isdigit())
+    ):
         return None
     k = j + 1  # never _past again: "5 to 5 to 5 ..." must not nest
-    hour = (
-        _named(source, k) or digital(source, k) or _with_words(source, k) or _bare(source, k)
-    )
+    hour = _named(source, k) or digital(source, k) or _with_words(source, k) or _bare(source, k)
     if hour is None or hour[0].minute:
         return None
     return _moved(hour[0], sign * minutes), hour[1]
@@ -209,22 +151,21 @@ def _moved(hour: Clock, minutes: int) -> Clock:
 
 
 def digital(source: Source, i: int) -> Found[Clock] | None:
-    """Digits with a colon, an "am"/"pm" or an "h": "3:30", "15:00:05", "9p", "15h30", "1140 a.m."."""
+    """Digits with a colon, an "am"/"pm" or an "h": "3:30", "15:00:05", "9p", "15h30"."""
     hour = source.number(i)
     if hour is None or source.word(i - 1) in ("$", "€", "£"):
         return None
-    found = (
+    return (
         _colons(source, i, hour)
         or _spaced(source, i, hour)
         or _h_form(source, i, hour)
         or _military(source, i, hour)
         or _with_meridiem(source, i, hour)
     )
-    return found
 
 
 def _colons(source: Source, i: int, hour: int) -> Found[Clock] | None:
-    """ "h:mm", "h:mm:ss", then perhaps "am" or "pm"."""
+    """Reads "h:mm", "h:mm:ss", then perhaps "am" or "pm"."""
     separated = source.word(i + 1) == ":" and source.digits(i + 2) == 2
     if not separated or source.digits(i) > 2 or (source.word(i - 1) == ":" and source.glued(i)):
         return None
@@ -239,7 +180,7 @@ def _colons(source: Source, i: int, hour: int) -> Found[Clock] | None:
 
 
 def _spaced(source: Source, i: int, hour: int) -> Found[Clock] | None:
-    """ "8 30 am", "7 thirty p m": dictated times, which need their "am" or "pm"."""
+    """Reads "8 30 am", "7 thirty p m": dictated times, which need their "am" or "pm"."""
     found = _two_digits(source, i)
     if found is None or source.digits(i) > 2 or not meridiem(source, found[1]):
         return None
@@ -255,18 +196,19 @@ def _two_digits(source: Source, i: int) -> Found[int] | None:
 
 
 def _dotted(source: Source, i: int) -> Found[Clock] | None:
-    """ "8.30pm" anywhere, "2.30" where a time is expected; "2.3" never."""
+    """Reads "8.30pm" anywhere, "2.30" where a time is expected; "2.3" never."""
     hour, minute = source.number(i), source.number(i + 2)
     if hour is None or minute is None or source.word(i + 1) != "." or source.digits(i + 2) != 2:
         return None
-    if not source.glued(i + 1) or not source.glued(i + 2) or source.word(i + 3) in (".", "/"):
-        if not (source.word(i + 3) == "." and not source.digits(i + 4)):
-            return None
+    if not (source.glued(i + 1) and source.glued(i + 2)):
+        return None
+    if source.word(i + 3) in (".", "/") and source.digits(i + 4):
+        return None  # "1.23.4" is a version, "12.05/3" a fraction
     return _finish(source, i + 3, hour, minute, 0, digits=source.digits(i))
 
 
 def _h_form(source: Source, i: int, hour: int) -> Found[Clock] | None:
-    """ "15h", "15h30", "1500 hours", "0730 hrs"."""
+    """Reads "15h", "15h30", "1500 hours", "0730 hrs"."""
     if source.digits(i) == 4 and source.word(i + 1) in ("hours", "hrs", "h"):
         return _valid(hour // 100, hour % 100, 0, opened=False, end=i + 2)
     if source.word(i + 1) != "h" or not source.glued(i + 1) or not 0 <= hour <= 24:
@@ -274,13 +216,13 @@ def _h_form(source: Source, i: int, hour: int) -> Found[Clock] | None:
     if source.digits(i + 2) == 2 and source.glued(i + 2):
         return _valid(hour, source.number(i + 2) or 0, 0, opened=False, end=i + 3)
     # "3h" is a duration; hours beyond 12 are a time of day.
-    if hour > 12 or source.digits(i) == 2 and source.word(i).startswith("0"):
+    if hour > 12 or (source.digits(i) == 2 and source.word(i).startswith("0")):
         return _valid(hour, 0, 0, opened=False, end=i + 2)
     return None
 
 
 def _military(source: Source, i: int, number: int) -> Found[Clock] | None:
-    """ "1140 a.m.", "330pm"."""
+    """Reads "1140 a.m.", "330pm"."""
     if source.digits(i) not in (3, 4):
         return None
     half = meridiem(source, i + 1)
@@ -290,7 +232,7 @@ def _military(source: Source, i: int, number: int) -> Found[Clock] | None:
 
 
 def _with_meridiem(source: Source, i: int, hour: int) -> Found[Clock] | None:
-    """ "3pm", "3 p.m.", "3 o'clock", "3ish", "8.30 pm"."""
+    """Reads "3pm", "3 p.m.", "3 o'clock", "3ish", "8.30 pm"."""
     if source.digits(i) > 2 or (source.word(i - 1) in (".", ",") and source.glued(i)):
         return None
     dotted = _dotted(source, i)
@@ -304,7 +246,7 @@ def _with_meridiem(source: Source, i: int, hour: int) -> Found[Clock] | None:
 
 
 def _with_words(source: Source, i: int) -> Found[Clock] | None:
-    """ "nine a m", "one thirty p m", "seven o'clock", "threeish"."""
+    """Reads "nine a m", "one thirty p m", "seven o'clock", "threeish"."""
     hour = spoken(source, i)
     if hour is None and source.word(i).endswith("ish"):
         about = small_number(source.word(i)[:-3])
@@ -324,7 +266,7 @@ def _with_words(source: Source, i: int) -> Found[Clock] | None:
 
 
 def _hundred(source: Source, i: int) -> Found[int] | None:
-    """ "hundred", "hundred and thirty" behind an hour: dictated or military time."""
+    """Reads "hundred", "hundred and thirty" behind an hour: dictated or military time."""
     if source.word(i) != "hundred":
         return None
     j = source.skip(i + 1, "and")
@@ -354,8 +296,9 @@ def _bare(source: Source, i: int) -> Found[Clock] | None:
     hour, j = found
     if source.number(i) is not None and source.digits(i) > 2:
         return _four_digits(source, i, hour)
-    if not 0 <= hour <= 24 or (source.word(j) in (":", ".") and source.digits(j + 1)
-                               and source.glued(j + 1)):
+    if not 0 <= hour <= 24 or (
+        source.word(j) in (":", ".") and source.digits(j + 1) and source.glued(j + 1)
+    ):
         return None
     minute = _two_digits(source, i) if source.number(i) is not None else _spoken_minute(source, j)
     if minute and not counts_things(source, minute[1]):
@@ -365,14 +308,14 @@ def _bare(source: Source, i: int) -> Found[Clock] | None:
 
 
 def _four_digits(source: Source, i: int, number: int) -> Found[Clock] | None:
-    """ "0730" where a time is expected."""
+    """Reads "0730" where a time is expected."""
     if source.digits(i) != 4 or number >= 2400 or number % 100 > 59 or 1900 <= number <= 2100:
         return None
     return _valid(number // 100, number % 100, 0, opened=1 <= number // 100 <= 12, end=i + 1)
 
 
 def meridiem(source: Source, i: int) -> Found[int] | None:
-    """ "am", "a.m.", "a m", "p" right behind digits; 0 for am, 12 for pm."""
+    """Reads "am", "a.m.", "a m", "p" right behind digits; 0 for am, 12 for pm."""
     word = source.word(i)
     if source.glued(i + 1) and source.word(i + 1).isalnum():
         return None  # "3am3io" is no time
@@ -424,61 +367,3 @@ def _valid(hour: int, minute: int, second: int, *, opened: bool, end: int) -> Fo
     if hour == 24 and (minute or second):
         return None
     return Clock(hour=hour % 24, minute=minute, second=second, open=opened), end
-
-
-def clock_range(source: Source, i: int) -> Found[ClockRange] | None:
-    """ "5 to 6pm", "from 2 to 4", "between 3 and 4", "9:00-10:30", "4 - 6:30 pm"."""
-    return source.once("clock_range", i, lambda: _clock_range(source, i))
-
-
-def _clock_range(source: Source, i: int) -> Found[ClockRange] | None:
-    j = source.skip(i, "at")
-    if source.dash(i - 1) and source.glued(i):
-        return None  # the inside of a longer number
-    lead = source.word(j)
-    led = lead in ("from", "between", "btw", "btwn")
-    j = source.skip(j + 1, "at") if led else j
-    start = clock_after_at(source, j)
-    if start is None or full_date(source, j):
-        return None
-    opening = part_of_day(source, _skip_in_the(source, start[1]))
-    k = opening[1] if opening else start[1]
-    if not (source.word(k) in _TO or source.dash(k) or (lead[:1] == "b" and source.word(k) == "and")):
-        return None
-    end = clock_after_at(source, source.skip(k + 1, "at"))
-    if end is None or counts_things(source, end[1]) or source.dash(end[1]) and source.digits(end[1] + 1):
-        return None
-    first = settle(start[0], opening[0]) if opening else start[0]
-    bare = start[0].bare and end[0].bare and not led
-    if bare and source.number(j) is None and not source.dash(k):
-        return None if _is_count(source, end[1]) else (_range(first, end[0], bare=True), end[1])
-    return _range(first, end[0], bare=bare), end[1]
-
-
-def _is_count(source: Source, end: int) -> bool:
-    return source.word(end).endswith("s")
-
-
-def _skip_in_the(source: Source, i: int) -> int:
-    return source.skip(source.skip(i, "in"), "the")
-
-
-def _range(start: Clock, end: Clock, *, bare: bool) -> ClockRange:
-    """A range whose open ends are settled by a settled one: "5 to 6pm", "11 - 1pm"."""
-    if start.open and not end.open and end.hour:
-        later = [h for h in (start.hour % 12, start.hour % 12 + 12) if _before(h, start, end)]
-        start = start.fixed(later[-1] if later else start.hour % 12)
-    elif end.open and not start.open:
-        later = [h for h in (end.hour % 12, end.hour % 12 + 12) if h * 60 + end.minute
-                 > start.hour * 60 + start.minute]
-        end = end.fixed(later[0] if later else end.hour % 12)
-    return ClockRange(start=start, end=end, bare=bare)
-
-
-def _before(hour: int, start: Clock, end: Clock) -> bool:
-    return hour * 60 + start.minute < end.hour * 60 + end.minute
-
-
-def settle_range(span: ClockRange, part: PartOfDay) -> ClockRange:
-    """Both ends of a range read inside a part of day."""
-    return ClockRange(start=settle(span.start, part), end=settle(span.end, part))

@@ -136,7 +136,7 @@ def holiday(source: Source, i: int) -> Found[Rule] | None:
 
 
 def _without_apostrophe(source: Source, i: int) -> Found[Rule] | None:
-    """ "workers' day", where the apostrophe stands outside the word."""
+    """Reads "workers' day", where the apostrophe stands outside the word."""
     words = [source.word(k) for k in range(i, i + 6)]
     marks = [k for k, word in enumerate(words) if word and word in "'’`"]  # noqa: RUF001
     if not marks:

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from mlx_tinyagent.act.dates.atoms import atoms
 from mlx_tinyagent.act.dates.calendar import add_days, add_months, make_date, week_start
-from mlx_tinyagent.act.dates.clocks import settle_range
+from mlx_tinyagent.act.dates.clock_ranges import settle_range
 from mlx_tinyagent.act.dates.parts import (
     ClockRange,
     Day,
@@ -97,7 +97,7 @@ def combine(a: Expression, b: Expression) -> Expression | None:
 
 
 def _numbered_days(a: Expression, b: Expression) -> Period | None:
-    """ "from 4-23 in next month": two bare numbers beside a month are its days."""
+    """Reads "from 4-23 in next month": two bare numbers beside a month are its days."""
     clocks, month = a.clocks or b.clocks, a.period or b.period
     if not (clocks and month and month.unit == "month" and clocks.start.bare and clocks.end.bare):
         return None
@@ -197,8 +197,14 @@ def _dated_span(a: Expression, b: Expression, first: int) -> Expression | None:
     elif opened == "month" and end < start:
         start = add_days(start, -28) or start
     if late == "year" and end < start:
-        end = make_date(start.year + (end.month, end.day) .__lt__((start.month, start.day)),
-                        end.month, end.day) or end
+        end = (
+            make_date(
+                start.year + (end.month, end.day).__lt__((start.month, start.day)),
+                end.month,
+                end.day,
+            )
+            or end
+        )
     if end < start:
         return None
     opening = "year" if opened == "year" and late == "year" else "nothing"
@@ -207,7 +213,7 @@ def _dated_span(a: Expression, b: Expression, first: int) -> Expression | None:
 
 
 def _up_to_now(source: Source, a: Expression, first: int, last: int) -> Expression | None:
-    """ "between Jan 22 and now": from the last such day to today."""
+    """Reads "between Jan 22 and now": from the last such day to today."""
     start = _edge(a)
     if start and start > source.today and _openness(a) == "year":
         start = _year_back(start, source.today)

@@ -115,7 +115,7 @@ def _with_fraction(source: Source, whole: Found[int]) -> Found[Fraction]:
 
 
 def _and_a_half(source: Source, i: int) -> Found[Fraction]:
-    """ "and a half", "and a quarter", or nothing."""
+    """Reads "and a half", "and a quarter", or nothing."""
     if source.word(i) == "and":
         j = source.skip(i + 1, "a", "an")
         fraction = _FRACTIONS.get(source.word(j))

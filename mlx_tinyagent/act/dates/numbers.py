@@ -4,20 +4,57 @@ from __future__ import annotations
 
 from mlx_tinyagent.act.dates.source import Found, Source
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _UNITS = {word: value for value, word in enumerate(_ONES)}
 _DECADES = {word: 20 + 10 * k for k, word in enumerate(_TENS)}
 
 _ORDINALS = {
     word: value
     for value, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
-        "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth "
-        "twentieth".split(),
+        [
+            "first",
+            "second",
+            "third",
+            "fourth",
+            "fifth",
+            "sixth",
+            "seventh",
+            "eighth",
+            "ninth",
+            "tenth",
+            "eleventh",
+            "twelfth",
+            "thirteenth",
+            "fourteenth",
+            "fifteenth",
+            "sixteenth",
+            "seventeenth",
+            "eighteenth",
+            "nineteenth",
+            "twentieth",
+        ],
         start=1,
     )
 } | {"thirtieth": 30}
@@ -92,7 +129,7 @@ def year(source: Source, i: int) -> Found[int] | None:
 
 
 def _spoken_thousand(source: Source, i: int) -> Found[int] | None:
-    """ "two thousand", "two thousand and thirty two"."""
+    """Reads "two thousand", "two thousand and thirty two"."""
     if source.word(i) != "two" or source.word(i + 1) != "thousand":
         return None
     j = source.skip(i + 2, "and")
@@ -101,7 +138,7 @@ def _spoken_thousand(source: Source, i: int) -> Found[int] | None:
 
 
 def _spoken_pair(source: Source, i: int) -> Found[int] | None:
-    """ "nineteen eighty six", "nineteen hundred ninety three", "twenty twenty four"."""
+    """Reads "nineteen eighty six", "nineteen hundred ninety three", "twenty twenty four"."""
     word = source.word(i)
     century = _UNITS.get(word, 0) if word in _UNITS else 20 if word == "twenty" else 0
     if not 13 <= century <= 20:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mlx_tinyagent.act.dates.calendar import Length, add_days, add_months, make_date
 
+Date = date  # the type, where a field is called "date"
 Open = Literal["nothing", "year", "month", "weekday"]
 
 
@@ -29,10 +30,10 @@ class Day:
         bound: Where a range that runs to "the end of" something ends, not included.
     """
 
-    date: date
-    others: tuple[date, ...] = ()
+    date: Date
+    others: tuple[Date, ...] = ()
     open: Open = "nothing"
-    bound: date | None = None
+    bound: Date | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

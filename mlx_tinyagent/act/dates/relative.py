@@ -7,11 +7,12 @@ from datetime import datetime, time
 from mlx_tinyagent.act.dates import lengths
 from mlx_tinyagent.act.dates.calendar import Length, add_days, add_workdays, shift
 from mlx_tinyagent.act.dates.clocks import clock, clock_after_at
-from mlx_tinyagent.act.dates.days import SIDES, WEEKDAYS, day
+from mlx_tinyagent.act.dates.days import day
+from mlx_tinyagent.act.dates.names import SIDES, WEEKDAYS
 from mlx_tinyagent.act.dates.numbers import cardinal
 from mlx_tinyagent.act.dates.parts import Clock, ClockRange, Day, Expression, Period
-from mlx_tinyagent.act.dates.periods import whole
 from mlx_tinyagent.act.dates.source import Found, Phrases, Source
+from mlx_tinyagent.act.dates.units import whole
 
 _NOW = Phrases(
     (
@@ -62,11 +63,11 @@ def _present(source: Source, i: int) -> Found[Expression] | None:
 
 
 def _end_of_day(source: Source, i: int) -> Found[Expression] | None:
-    """ "eod", "end of day", "end of tomorrow", "the end of this sunday": its last second."""
+    """Reads "eod", "end of day", "end of tomorrow", "the end of this sunday": its last second."""
     j = source.skip(i, "the")
     if source.word(j) in ("eod", "cob"):
         named: Found[Day] | None = (Day(date=source.today), j + 1)
-        named = day(source, j + 1) and (day(source, j + 1) or named) or named
+        named = (day(source, j + 1) and (day(source, j + 1) or named)) or named
     elif source.word(j) == "end" and source.word(j + 1) == "of":
         k = source.skip(j + 2, "the")
         named = day(source, j + 2)
@@ -82,7 +83,7 @@ def _end_of_day(source: Source, i: int) -> Found[Expression] | None:
 
 
 def _rest_of_day(source: Source, i: int) -> Found[Expression] | None:
-    """ "the rest of the day", "remainder of today": from now to its last second."""
+    """Reads "the rest of the day", "remainder of today": from now to its last second."""
     j = source.skip(i, "the")
     if source.word(j) not in ("rest", "remainder") or source.word(j + 1) != "of":
         return None
@@ -94,7 +95,7 @@ def _rest_of_day(source: Source, i: int) -> Found[Expression] | None:
 
 
 def _within(source: Source, i: int) -> Found[Expression] | None:
-    """ "within 5 minutes", "within the next day and 5 hours": a range from now."""
+    """Reads "within 5 minutes", "within the next day and 5 hours": a range from now."""
     if source.word(i) != "within":
         return None
     j = source.skip(source.skip(i + 1, "the"), "next", "coming")
@@ -114,7 +115,7 @@ def _one_unit(source: Source, i: int) -> Found[Length] | None:
 
 
 def _hours_ahead(source: Source, i: int) -> Found[Expression] | None:
-    """ "next hour", "the next 2 hours", "past 30 minutes", "13 last minutes"."""
+    """Reads "next hour", "the next 2 hours", "past 30 minutes", "13 last minutes"."""
     j = source.skip(i, "the")
     many = cardinal(source, j)
     side = SIDES.get(source.word(many[1] if many else j))
@@ -144,7 +145,7 @@ def _ahead(source: Source, i: int, length: Found[Length], sign: int) -> Found[Ex
 
 
 def _counted(source: Source, i: int) -> Found[Expression] | None:
-    """ "in 3 days", "5 minutes ago", "two weeks from monday", "for 3 days from today"."""
+    """Reads "in 3 days", "5 minutes ago", "two weeks from monday", "for 3 days from today"."""
     lead = source.word(i)
     j = i + 1 if lead in ("in", "for", "after") else i
     found = lengths.length(source, j)
@@ -174,7 +175,7 @@ def _counted(source: Source, i: int) -> Found[Expression] | None:
 
 
 def _week_on(source: Source, i: int, length: Length, end: int) -> Found[Expression] | None:
-    """ "a week on friday", "two weeks on tuesday": so many weeks after the next such day."""
+    """Reads "a week on friday", "two weeks on tuesday": so many weeks after the next such day."""
     weeks = length.days and length.days % 7 == 0 and length == Length(days=length.days)
     if not weeks or source.word(end) != "on" or source.word(end + 1) not in WEEKDAYS:
         return None
@@ -186,7 +187,7 @@ def _week_on(source: Source, i: int, length: Length, end: int) -> Found[Expressi
 
 
 def _next_workday(source: Source, i: int) -> Found[Expression] | None:
-    """ "next business day", "the next working day"."""
+    """Reads "next business day", "the next working day"."""
     j = source.skip(i, "the")
     base = lengths.unit(source, j + 1) if source.word(j) in ("next", "following") else None
     moved = add_workdays(source.today, 1) if base and base[0] == Length(workdays=1) else None
@@ -194,7 +195,7 @@ def _next_workday(source: Source, i: int) -> Found[Expression] | None:
 
 
 def _weekday_counted(source: Source, i: int) -> Found[Expression] | None:
-    """ "Monday two weeks from now": that weekday of the week counted to (Sunday to Saturday)."""
+    """Reads "Monday two weeks from now": that weekday of the week counted to (Sunday to Saturday)."""
     target = WEEKDAYS.get(source.word(i))
     if target is None:
         return None
@@ -229,7 +230,7 @@ def _shifted(source: Source, i: int, length: Length, end: int) -> Found[Expressi
 
 
 def _on_weekday(source: Source, i: int, found: Day, end: int) -> Found[Expression]:
-    """ "in 3 days on Friday": that weekday from the day before on, as people miscount by one."""
+    """Reads "in 3 days on Friday": that weekday from the day before on, as people miscount by one."""
     target = WEEKDAYS.get(source.word(end + 1))
     if source.word(end) != "on" or target is None:
         return _expression(i, end, found)
@@ -265,19 +266,17 @@ def _from_anchor(source: Source, i: int, length: Length, end: int) -> Found[Expr
 
 
 def _moved_clock(i: int, at: Found[Clock], length: Length) -> Found[Expression] | None:
-    """ "an hour before noon", "30 minutes after 3pm"."""
+    """Reads "an hour before noon", "30 minutes after 3pm"."""
     base = at[0].readings[0]
     seconds = base.hour * 3600 + base.minute * 60 + base.second + length.seconds
     if length.days or length.months or abs(length.seconds) >= 86400:
         return None
     minutes, second = divmod(seconds % 86400, 60)
-    return _expression(
-        i, at[1], Clock(hour=minutes // 60, minute=minutes % 60, second=second)
-    )
+    return _expression(i, at[1], Clock(hour=minutes // 60, minute=minutes % 60, second=second))
 
 
 def _spread(source: Source, i: int, length: Length, end: int) -> Found[Expression] | None:
-    """ "for 3 days from today", "2 weeks starting May 20th", "for 7 hours from 9:30am"."""
+    """Reads "for 3 days from today", "2 weeks starting May 20th", "for 7 hours from 9:30am"."""
     j = source.skip(source.skip(end, ","), "starting", "beginning")
     j = source.skip(source.skip(j, "from"), "on", "at")
     if length.timed:

@@ -10,14 +10,16 @@ from typing import Literal
 
 from mlx_tinyagent.act.dates.calendar import DAY, add_days, shift
 from mlx_tinyagent.act.dates.clocks import clock_after_at
-from mlx_tinyagent.act.dates.days import MONTHS, day_of_month
 from mlx_tinyagent.act.dates.joins import combine, expressions
+from mlx_tinyagent.act.dates.month_days import day_of_month
+from mlx_tinyagent.act.dates.names import MONTH_NAMES, MONTHS
 from mlx_tinyagent.act.dates.parts import Clock, ClockRange, Expression, month_period
 from mlx_tinyagent.act.dates.source import Source
 
-Kind = Literal[
-    "date", "time", "datetime", "daterange", "timerange", "datetimerange", "duration"
-]
+Kind = Literal["date", "time", "datetime", "daterange", "timerange", "datetimerange", "duration"]
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = tuple(name.split()[0].capitalize() for name in MONTH_NAMES.split("|"))
 
 # What an open hour means beside these words: "dinner at 8", "breakfast at 7".
 _EARLY = frozenset(("breakfast", "sunrise", "commute"))
@@ -143,12 +145,6 @@ def describe(dt: datetime, now: datetime) -> str:
     return f"{near}{weekday} {dt.day} {_MONTHS[dt.month - 1]} {dt.year}, {clock}"
 
 
-_WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
-
-
 def _group(source: Source) -> Expression | None:
     """The expressions that speak of one moment: runs without contradiction, best run first."""
     found = expressions(source)
@@ -271,8 +267,8 @@ def _readings(source: Source, e: Expression) -> Iterator[Pair]:
         yield source.now, shift(source.now, e.length)
     else:
         for day in _days(source, e):
-            for start, end in _times(e) if e.timed else ((time(), None),):
-                pair = _placed(source, e, day, start, end)
+            for first, last in _times(e) if e.timed else ((time(), None),):
+                pair = _placed(source, e, day, first, last)
                 if pair:
                     yield pair
 
@@ -304,14 +300,12 @@ def _clock_pairs(span: ClockRange) -> Iterator[tuple[time, time]]:
         yield start, next((end for end in ends if end > start), ends[0])
 
 
-def _placed(
-    source: Source, e: Expression, day: date, start: time, end: time | None
-) -> Pair | None:
+def _placed(source: Source, e: Expression, day: date, start: time, end: time | None) -> Pair | None:
     """Times put on a day: the next day where the words mean the coming night."""
     begin = datetime.combine(day, start)
-    if e.dated and day == source.today and begin < source.now and _small_hours(e, start):
-        moved = add_days(day, 1)
-    elif not e.dated and begin < source.now:
+    if (e.dated and day == source.today and begin < source.now and _nightly(e, start)) or (
+        not e.dated and begin < source.now
+    ):
         moved = add_days(day, 1)
     else:
         moved = day
@@ -326,7 +320,7 @@ def _placed(
     return begin, shift(begin, e.length) if e.length else None
 
 
-def _small_hours(e: Expression, start: time) -> bool:
+def _nightly(e: Expression, start: time) -> bool:
     """Whether a time belongs to the night that follows the day: "tonight at 1am", midnight."""
     night = bool(e.part and e.part.name == "night")
     return start.hour < 5 and (night or (start.hour == 0 and bool(e.clock and not e.clock.open)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from typing import Generic, TypeVar
 
-from mlx_tinyagent.act.dates.words import Word, split_words
+from mlx_tinyagent.act.dates.words import split_words
 
 T = TypeVar("T")
 Found = tuple[T, int]  # what a rule found and the position after it

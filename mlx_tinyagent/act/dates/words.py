@@ -24,9 +24,10 @@ _MAX_DIGITS = 8  # longer digit strings are identifiers, never dates
 
 # Short forms and misspellings too far from the word for the one-edit rule below.
 _SPELLINGS = {
-    "2day": "today", "todays": "today", "tomorrows": "tomorrow", "twelveth": "twelfth", "2moro": "tomorrow", "2morrow": "tomorrow", "2mrw": "tomorrow",
+    "2day": "today", "2moro": "tomorrow", "2morrow": "tomorrow", "2mrw": "tomorrow",
+    "todays": "today", "tomorrows": "tomorrow", "twelveth": "twelfth",
     "2night": "tonight", "2nite": "tonight", "tmr": "tomorrow", "tmrw": "tomorrow",
-    "tmrrw": "tomorrow", "tmw": "tomorrow", "tom": "tom", "tomo": "tomorrow",
+    "tmrrw": "tomorrow", "tmw": "tomorrow", "tomo": "tomorrow",
     "tomoz": "tomorrow", "tomm": "tomorrow", "tommorw": "tomorrow", "tmorrow": "tomorrow",
     "tonite": "tonight", "tonigh": "tonight", "tdy": "today", "todat": "today", "todya": "today",
     "tody": "today", "yday": "yesterday",
@@ -38,9 +39,9 @@ _SPELLINGS = {
     "tuseday": "tuesday", "teusday": "tuesday", "febuary": "february", "feburary": "february",
     "janurary": "january", "minuet": "minute", "minuets": "minutes", "hrs": "hours",
     "moring": "morning", "mornin": "morning", "morn": "morning", "mornning": "morning",
-    "eve": "eve", "aftenoon": "afternoon", "arvo": "afternoon", "noontime": "noon",
+    "aftenoon": "afternoon", "arvo": "afternoon", "noontime": "noon",
     "xmas": "christmas", "nite": "night", "oclock": "oclock", "wknd": "weekend",
-    "nxt": "next", "forth": "forth", "ninteen": "nineteen", "fourty": "forty",
+    "nxt": "next", "ninteen": "nineteen", "fourty": "forty",
 }  # fmt: skip
 
 # Words long and odd enough that one slip of a finger cannot make another English word.

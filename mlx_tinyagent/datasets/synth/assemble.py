@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlx_tinyagent.datasets.canonical import default
 from mlx_tinyagent.datasets.record import Call
 from mlx_tinyagent.datasets.synth.clause import (
     Borrowed,
@@ -16,7 +17,7 @@ from mlx_tinyagent.datasets.synth.clause import (
     Segment,
     Source,
 )
-from mlx_tinyagent.tools.base import ENTITY_TYPE, REQUIRED, Kind, Param, Tool, ToolSet
+from mlx_tinyagent.tools.base import ENTITY_TYPE, Kind, Param, Tool, ToolSet
 from mlx_tinyagent.tools.match import fold
 
 
@@ -63,7 +64,7 @@ class Assembler:
     def _argument(self, clause: Clause, param: Param) -> Any:
         source = clause.sources.get(param.name)
         if source is None:
-            return _default(param)
+            return default(param)
         if isinstance(source, Borrowed):
             owner = source.clause
             return self._argument(owner, _param(owner.tool, source.param))
@@ -102,7 +103,7 @@ class Assembler:
             return text
         known = self._found.get((producer.name, fold(text)))
         args = tuple(
-            text if number == 0 else _default(p) for number, p in enumerate(producer.params)
+            text if number == 0 else default(p) for number, p in enumerate(producer.params)
         )
         return f"${known or self._call(producer, args)}"
 
@@ -153,20 +154,3 @@ def texts_of(segments: list[Segment]) -> dict[Key, str]:
                 spans[key] = (spans.get(key, (at, end))[0], end)
         at = end
     return {key: whole[start:end].strip() for key, (start, end) in spans.items()}
-
-
-def _default(param: Param) -> Any:
-    """Return what an argument holds when nothing is said."""
-    if param.default is not REQUIRED:
-        return list(param.default) if param.is_list else param.default
-    if param.is_list:
-        return []
-    match param.kind:
-        case Kind.INT | Kind.FLOAT:
-            return 0
-        case Kind.BOOL:
-            return False
-        case Kind.CHOICE:
-            return param.choices[0]
-        case _:
-            return ""

@@ -260,7 +260,11 @@ def derived(tool: Tool) -> Book:
     )
     return Book(
         tool=tool.name,
-        short=(*short, f"{noun or verbs[0]}{lean}", f"!i need {noun and 'the ' + noun}{phrases[0]}"),
+        short=(
+            *short,
+            f"{noun or verbs[0]}{lean}",
+            f"!i need {noun and 'the ' + noun}{phrases[0]}",
+        ),
         compound=(*short, *results),
         inline=tuple(f"the {name}{phrase}" for phrase in phrases[:1]) if values else (),
         later=(f"the {name}", "the result", f"that {name}") if values else (),

@@ -71,7 +71,9 @@ class Composer:
 
     def _next(self) -> Clause | None:
         """Make one more clause, preferably one that reads an earlier value."""
-        waiting = [c for c in self.clauses if self.books[c.tool.name].later and c.serial not in self.read]
+        waiting = [
+            c for c in self.clauses if self.books[c.tool.name].later and c.serial not in self.read
+        ]
         reading = self.rng.random() < (0.62 if waiting else 0.16)
         tool = self._tool(reading, waiting)
         if tool is None:
@@ -87,11 +89,15 @@ class Composer:
     def _tool(self, reading: bool, waiting: list[Clause]) -> Tool | None:
         """Pick a tool: one that can read what is waiting, or any; rarely one used before."""
         used = {clause.tool.name for clause in self.clauses}
-        options = [tool for tool in self.tools if not (tool.name in used and self.rng.random() < 0.93)]
+        options = [
+            tool for tool in self.tools if not (tool.name in used and self.rng.random() < 0.93)
+        ]
         if reading:
             kinds = {clause.tool.returns for clause in waiting} or ANY_TEXT
             options = [
-                tool for tool in options if any(kinds & p.accepts for p in tool.params if not p.entity)
+                tool
+                for tool in options
+                if any(kinds & p.accepts for p in tool.params if not p.entity)
             ] or options
         if not options:
             return None
@@ -114,7 +120,9 @@ class Composer:
 
     def mention(self, param: Param) -> tuple[list[Segment], Clause] | None:
         """Find a value that an argument can read, and words for it."""
-        stated = [c for c in self.clauses if self._fits(c.tool, param) and self._later(c.tool, param)]
+        stated = [
+            c for c in self.clauses if self._fits(c.tool, param) and self._later(c.tool, param)
+        ]
         fresh = [c for c in stated if c.serial not in self.read]
         stated = fresh or stated
         inline = [
@@ -165,8 +173,10 @@ class Composer:
 
     def request(self) -> list[Segment]:
         """Join the clauses into one request."""
-        return joined_written(self.clauses, self.rng, self.lexicons) if self.maker.written else (
-            joined_quick(self.clauses, self.rng, self.lexicons)
+        return (
+            joined_written(self.clauses, self.rng, self.lexicons)
+            if self.maker.written
+            else (joined_quick(self.clauses, self.rng, self.lexicons))
         )
 
 

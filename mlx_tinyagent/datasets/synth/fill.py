@@ -65,7 +65,9 @@ class Maker:
     people: list[Words] = field(default_factory=list)
     serial: int = 0
 
-    def clause(self, tool: Tool, template: grammar.Template, mention: Mention | None = None) -> Clause | None:
+    def clause(
+        self, tool: Tool, template: grammar.Template, mention: Mention | None = None
+    ) -> Clause | None:
         """Fill a template.
 
         Args:
@@ -211,7 +213,9 @@ class Maker:
                 return Words(text=found.text, lead=lead, untimed=not found.timed)
             case "day" | "bare_day":
                 found = moments.day(rng, written=written)
-                return Words(text=found.text, lead="" if name == "bare_day" else found.lead, untimed=True)
+                return Words(
+                    text=found.text, lead="" if name == "bare_day" else found.lead, untimed=True
+                )
             case "range" | "lasting":
                 found = moments.stretch(rng, written=written, lasting=name == "lasting")
                 return Words(text=found.text, lead=found.lead)
@@ -222,7 +226,9 @@ class Maker:
                 return Words(text=text, value=value)
             case "number":
                 value = rng.choice((1, 2, 3, 5, 10, 12, 15, 20, 25, 30, 50, 60, 75, 100))
-                return Words(text=str(value), value=float(value) if param.kind is Kind.FLOAT else value)
+                return Words(
+                    text=str(value), value=float(value) if param.kind is Kind.FLOAT else value
+                )
             case "choice":
                 choice = rng.choice([c for c in param.choices if c] or list(param.choices))
                 return Words(text=choice.replace("_", " "), value=choice)
@@ -281,7 +287,9 @@ class Maker:
         rng = self.rng
         first = _ascii(self.lexicons.pick("first", rng))
         last = _ascii(self.lexicons.pick("last", rng))
-        local = rng.choice((f"{first}.{last}", f"{first}{last}", first, f"{first[0]}.{last}", f"{first}_{last}"))
+        local = rng.choice(
+            (f"{first}.{last}", f"{first}{last}", first, f"{first[0]}.{last}", f"{first}_{last}")
+        )
         local = local if self.written and rng.random() < 0.5 else local.lower()
         return f"{local}@{self.lexicons.pick('domain', rng)}"
 
@@ -289,7 +297,14 @@ class Maker:
         """Make a phone number from the range that is reserved for fiction."""
         rng = self.rng
         area, last = rng.choice((212, 415, 617, 312, 206, 305)), f"{rng.randint(100, 199):04d}"
-        return rng.choice((f"{area}-555-{last}", f"({area}) 555-{last}" if self.written else f"{area} 555 {last}", f"555-{last}", f"+1 {area} 555 {last}"))
+        return rng.choice(
+            (
+                f"{area}-555-{last}",
+                f"({area}) 555-{last}" if self.written else f"{area} 555 {last}",
+                f"555-{last}",
+                f"+1 {area} 555 {last}",
+            )
+        )
 
     def _file(self, *, pdf: bool) -> Words:
         """Name a file: with extension, or loosely."""
@@ -329,8 +344,34 @@ def find_param(tool: Tool, name: str) -> Param:
 
 
 _HINTS = (
-    ("person", ("name of a person", "person", "employee", "customer", "assignee", "attendee", "contact", "owner", "author")),
-    ("place", ("place", "location", "city", "address", "country", "destination", "room", "venue", "where")),
+    (
+        "person",
+        (
+            "name of a person",
+            "person",
+            "employee",
+            "customer",
+            "assignee",
+            "attendee",
+            "contact",
+            "owner",
+            "author",
+        ),
+    ),
+    (
+        "place",
+        (
+            "place",
+            "location",
+            "city",
+            "address",
+            "country",
+            "destination",
+            "room",
+            "venue",
+            "where",
+        ),
+    ),
     ("message", ("message", "text", "body", "content", "comment", "description", "reason", "note")),
     ("task", ("task", "todo", "reminder")),
     ("folder", ("folder", "list", "board", "project", "label", "category", "playlist")),

@@ -49,17 +49,26 @@ def ordinal(day: int) -> str:
 
 def clock(rng: Random, *, written: bool, hour: int | None = None, minute: int | None = None) -> str:
     """Write a time of day, such as ``3:00 PM`` (written) or ``3pm``, ``half past nine``."""
-    hour = hour if hour is not None else rng.choice((8, 9, 9, 10, 10, 11, 12, 13, 14, 14, 15, 15, 16, 17, 18, 19, 20))
+    hour = (
+        hour
+        if hour is not None
+        else rng.choice((8, 9, 9, 10, 10, 11, 12, 13, 14, 14, 15, 15, 16, 17, 18, 19, 20))
+    )
     minute = minute if minute is not None else rng.choice((0, 0, 0, 0, 0, 30, 30, 15, 45))
     half = "AM" if hour < 12 else "PM"
     shown = hour % 12 or 12
     if written:
-        return f"{shown}:{minute:02d} {half}" if minute or rng.random() < 0.85 else f"{shown} {half}"
+        return (
+            f"{shown}:{minute:02d} {half}" if minute or rng.random() < 0.85 else f"{shown} {half}"
+        )
     low = half.lower()
     digits = f"{shown}:{minute:02d}" if minute else str(shown)
     forms = [f"{digits} {low}", f"{digits}{low}", f"{digits} {low}", f"{shown}:{minute:02d}{low}"]
     if minute == 0:
-        forms += [f"{_WORDS[shown]} {low}", f"{shown} o'clock" if 8 <= hour <= 19 else f"{digits}{low}"]
+        forms += [
+            f"{_WORDS[shown]} {low}",
+            f"{shown} o'clock" if 8 <= hour <= 19 else f"{digits}{low}",
+        ]
         if hour == 12:
             forms += ["noon", "noon"]
     if minute == 30:
@@ -85,7 +94,11 @@ def day(rng: Random, *, written: bool) -> Moment:
         return Moment(lead=rng.choice(("", "on ")), text=f"this {weekday}", timed=False)
     if roll < 0.92:
         return _dated(rng, written)
-    options = ["today", "the day after tomorrow"] if written else ["today", "today", "the day after tomorrow"]
+    options = (
+        ["today", "the day after tomorrow"]
+        if written
+        else ["today", "today", "the day after tomorrow"]
+    )
     return Moment(text=rng.choice(options), timed=False)
 
 
@@ -141,7 +154,9 @@ def day_and_clock(rng: Random, *, written: bool) -> Moment:
     if rng.random() < 0.25:
         bare = at.replace(":", "").isdigit()
         lead = "at " if bare or rng.random() < 0.7 else ""
-        return Moment(lead=lead, text=f"{at} {on.lead if rng.random() < 0.6 else ''}{on.text}", timed=True)
+        return Moment(
+            lead=lead, text=f"{at} {on.lead if rng.random() < 0.6 else ''}{on.text}", timed=True
+        )
     joiner = " at " if rng.random() < 0.75 or at.replace(":", "").isdigit() else " "
     return Moment(lead=on.lead, text=f"{on.text}{joiner}{at}", timed=True)
 
@@ -163,8 +178,20 @@ def moment(rng: Random, *, written: bool, timed: bool | None = None) -> Moment:
 
 def minutes(rng: Random, *, written: bool) -> tuple[str, int]:
     """Write a duration with its minutes: ("half an hour", 30)."""
-    table = [("30 minutes", 30), ("45 minutes", 45), ("15 minutes", 15), ("90 minutes", 90), ("20 minutes", 20)]
-    table += [("1 hour", 60), ("an hour", 60), ("2 hours", 120), ("two hours", 120), ("60 minutes", 60)]
+    table = [
+        ("30 minutes", 30),
+        ("45 minutes", 45),
+        ("15 minutes", 15),
+        ("90 minutes", 90),
+        ("20 minutes", 20),
+    ]
+    table += [
+        ("1 hour", 60),
+        ("an hour", 60),
+        ("2 hours", 120),
+        ("two hours", 120),
+        ("60 minutes", 60),
+    ]
     if not written:
         table += [("half an hour", 30), ("30 min", 30), ("45 mins", 45), ("an hour and a half", 90)]
     return rng.choice(table)
@@ -174,7 +201,9 @@ def stretch(rng: Random, *, written: bool, lasting: bool = False) -> Moment:
     """Write a start with an end: "Friday from 2 to 4 pm"; ``lasting``: "Friday at 2 for an hour"."""
     if lasting:
         start = day_and_clock(rng, written=written)
-        return Moment(lead=start.lead, text=f"{start.text} for {minutes(rng, written=written)[0]}", timed=True)
+        return Moment(
+            lead=start.lead, text=f"{start.text} for {minutes(rng, written=written)[0]}", timed=True
+        )
     on = day(rng, written=written)
     hour = rng.choice((8, 9, 10, 12, 13, 14, 15, 17, 18))
     length = rng.choice((1, 1, 1, 2, 2, 3))
@@ -185,7 +214,9 @@ def stretch(rng: Random, *, written: bool, lasting: bool = False) -> Moment:
         if rng.random() < 0.5 and (hour < 12) == (hour + length < 12):
             first = first.removesuffix("am").removesuffix("pm")
         to = rng.choice((" to ", "-", " until ", " till "))
-        return Moment(lead=on.lead, text=f"{on.text} {rng.choice(('', 'from '))}{first}{to}{last}", timed=True)
+        return Moment(
+            lead=on.lead, text=f"{on.text} {rng.choice(('', 'from '))}{first}{to}{last}", timed=True
+        )
     return Moment(lead=on.lead, text=f"{on.text} from {first} to {last}", timed=True)
 
 

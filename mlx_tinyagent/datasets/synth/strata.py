@@ -168,7 +168,9 @@ class Studio:
                 second.sources[name] = Borrowed(first, name)
         earlier = self._quick(first, rng)
         later = surface.quick(second.segments, rng, maker.lexicons, imperative=False)
-        history = (Turn(query=text_of(earlier), plan=write(self._plan([first], texts_of(earlier)))),)
+        history = (
+            Turn(query=text_of(earlier), plan=write(self._plan([first], texts_of(earlier)))),
+        )
         return self._draft("follow", later, [second], history=history, earlier=earlier)
 
     def answer(self, rng: Random) -> Draft | None:
@@ -251,9 +253,7 @@ class Studio:
         segments = surface.quick(
             [Segment(words)], rng, self.lexicons, imperative=not text.startswith("!")
         )
-        return Draft(
-            query=text_of(segments), stratum="near", about=(tool.name,), templates=(text,)
-        )
+        return Draft(query=text_of(segments), stratum="near", about=(tool.name,), templates=(text,))
 
     def _unserved(self, group: Mapping[str, Any]) -> bool:
         """Whether no tool of the set does what a group of refusals asks for."""

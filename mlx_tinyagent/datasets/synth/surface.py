@@ -84,7 +84,10 @@ def slips(segments: list[Segment], rng: Random, rate: float) -> list[Segment]:
             out.append(segment)
             continue
         words = re.split(r"(\W+)", segment.text)
-        words = [_slip(w, rng) if len(w) > 3 and w.isalpha() and rng.random() < rate else w for w in words]
+        words = [
+            _slip(w, rng) if len(w) > 3 and w.isalpha() and rng.random() < rate else w
+            for w in words
+        ]
         out.append(segment.reworded("".join(words)))
     return out
 
@@ -151,4 +154,19 @@ def quick(
 
 def _asks(segments: list[Segment]) -> bool:
     first = text_of(segments).lower().lstrip().split(" ")[0]
-    return first in ("what", "whats", "what's", "where", "who", "how", "can", "could", "would", "is", "do", "will", "when", "which")
+    return first in (
+        "what",
+        "whats",
+        "what's",
+        "where",
+        "who",
+        "how",
+        "can",
+        "could",
+        "would",
+        "is",
+        "do",
+        "will",
+        "when",
+        "which",
+    )
