@@ -14,7 +14,6 @@ from mlx_tinyagent.config import HOME_VARIABLE, paths
 if TYPE_CHECKING:
     from mlx_tinyagent.models.language import LanguageModel
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
 SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
 DEFAULT_MODEL = "smollm2-135m"
 

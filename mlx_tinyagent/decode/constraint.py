@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mlx_tinyagent.decode.drafts import Drafter
 from mlx_tinyagent.decode.grammar import GrammarOptions, Written, closing_grammar, line_grammar
 from mlx_tinyagent.errors import ModelError
 from mlx_tinyagent.tools.base import ToolSet
@@ -30,6 +31,10 @@ class _Grammars:
     sources: tuple[str, ...]
     options: GrammarOptions
     kept: dict[tuple[str, ...], LLMatcher] = field(default_factory=dict)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokenize plan text."""
+        return list(self.guide.tokenize_str(text))
 
     def line(self, written: Sequence[Written], *, closing: bool) -> LLMatcher:
         """Return a fresh matcher for the line after these steps."""
@@ -64,6 +69,7 @@ class PlanConstraint:
         self._grammars = _Grammars(guide, tools, tuple(sources), options or GrammarOptions())
         self._written: tuple[Written, ...] = ()
         self._line: tuple[int, ...] = ()  # tokens of the current line
+        self._earlier = ""  # text of the lines before
         self._matcher = self._grammars.line((), closing=False)
         self._closing = False
         self.finished = False
@@ -72,7 +78,7 @@ class PlanConstraint:
         """Return an independent copy in the same state."""
         twin = object.__new__(PlanConstraint)
         twin._grammars = self._grammars
-        twin._written, twin._line = self._written, self._line
+        twin._written, twin._line, twin._earlier = self._written, self._line, self._earlier
         twin._matcher = self._matcher.deep_copy()
         twin._closing, twin.finished = self._closing, self.finished
         return twin
@@ -95,6 +101,69 @@ class PlanConstraint:
                 twin.accept(token)
             run += tokens
         return run
+
+    def extended(self, drafter: Drafter, width: int) -> list[int]:
+        """Return forced tokens and guesses that may follow, up to about ``width`` tokens.
+
+        Forced tokens are never cut; guesses stop where one may not follow.
+        """
+        twin = self.copy()
+        draft: list[int] = []
+        while not twin.finished and len(draft) < width:
+            taken = twin._guess(drafter, width - len(draft)) or twin._force()
+            if not taken:
+                break
+            draft += taken
+        return draft if len(draft) >= width or twin.finished else [*draft, *twin.forced()]
+
+    def _force(self) -> list[int]:
+        """Take the tokens of the text that must follow on this line."""
+        tokens = list(self._matcher.compute_ff_tokens())
+        for token in tokens:
+            self.accept(token)
+        return tokens
+
+    def _guess(self, drafter: Drafter, most: int) -> list[int]:
+        """Take the drafter's guess as far as it may follow; returns the tokens taken.
+
+        What is certain comes first, and the guess goes on from there; both are
+        tokenized together, as they would be if they were written. Where the
+        guess is worth less than what is certain, nothing is taken.
+        """
+        line = self._text(self._line)
+        certain = self._matcher.compute_ff_bytes()
+        try:
+            sure = certain.decode()
+        except UnicodeDecodeError:
+            return []
+        guess = drafter.complete(line + sure, self._written, self._earlier, 5 * most)
+        if not guess:
+            return []
+        twin = self.copy()
+        taken: list[int] = []
+        size = 0
+        for token in self._in_context(line, sure + guess)[:most]:
+            if not twin.allows(token):
+                break
+            twin.accept(token)
+            taken.append(token)
+            size += len(self._grammars.guide.decode_bytes([token]))
+        if size <= len(certain):
+            return []
+        for token in taken:
+            self.accept(token)
+        return taken
+
+    def _in_context(self, line: str, text: str) -> list[int]:
+        """Tokenize text as it would be tokenized after this line, where that is possible."""
+        whole = self._grammars.encode(line + text)
+        done = len(self._line)
+        if tuple(whole[:done]) == self._line:
+            return whole[done:]
+        return self._grammars.encode(text)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self._grammars.guide.decode_str(list(tokens)))
 
     def mask(self) -> NDArray[np.bool_]:
         """Return which tokens may follow, [vocab]."""
@@ -124,11 +193,13 @@ class PlanConstraint:
 
     def _end_line(self) -> None:
         """Move to the next line's grammar, or finish after ``join()``."""
-        step = self._read_line()
+        text = self._text(self._line)
+        step = _called(text)
         if step is None:
             self.finished = True
             return
         self._line = ()
+        self._earlier += text
         if step in ("ask", "more_tools"):
             self._closing = True
         else:
@@ -136,12 +207,11 @@ class PlanConstraint:
             self._written += (Written(len(self._written) + 1, tool),)
         self._matcher = self._grammars.line(self._written, closing=self._closing)
 
-    def _read_line(self) -> str | None:
-        """Return the name called on the line just ended; None for ``join``."""
-        text = self._grammars.guide.decode_str(list(self._line))
-        head = text.split("(", 1)[0]
-        name = head.split(". ", 1)[1]
-        return None if name == "join" else name
+
+def _called(line: str) -> str | None:
+    """Return the name called on a finished line; None for ``join``."""
+    name = line.split("(", 1)[0].split(". ", 1)[1]
+    return None if name == "join" else name
 
 
 def _compile(guide: LLTokenizer, grammar: str) -> LLMatcher:

@@ -83,6 +83,10 @@ class Binding:
         """Threads the library uses for one product."""
         return int(getattr(self.handle, f"{self.library.prefix}openblas_get_num_threads")())
 
+    def set_threads(self, count: int) -> None:
+        """Set the threads of one product, at least 1."""
+        getattr(self.handle, f"{self.library.prefix}openblas_set_num_threads")(count)
+
 
 def installed() -> Iterator[Library]:
     """Yield the OpenBLAS wheels installed beside us, fastest first."""

@@ -14,9 +14,12 @@ import threading
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mlx_tinyagent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlx_tinyagent.models.blas import Binding
 
 BLAS_VARIABLE = "MLX_TINYAGENT_BLAS"
 BlasChoice = Literal["auto", "reference"]
@@ -157,6 +160,7 @@ def _bind_first() -> tuple[str, int, tuple[str, ...]]:
             notes.append(f"BLAS: {error}")
             continue
         if _product_is_right():
+            notes += _choose_threads(binding)
             return library.name, binding.threads, tuple(notes)
         binding.undo()
         notes.append(f"BLAS: {library.name} gives a wrong product and is not used")
@@ -164,6 +168,36 @@ def _bind_first() -> tuple[str, int, tuple[str, ...]]:
         "matrix products use the reference BLAS and are slow; pip install scipy-openblas32 helps"
     )
     return "reference", 1, tuple(notes)
+
+
+def _choose_threads(binding: Binding) -> list[str]:
+    """Leave busy cores out, where the user did not set the number; return notes.
+
+    OpenBLAS's threads wait for each other by spinning: with more of them than
+    free cores a model decodes several times slower than with one thread.
+    """
+    if any(os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")):
+        return []
+    cores, load = available_cores(), os.getloadavg()[0]
+    threads = max(1, min(cores, round(cores - load)))
+    binding.set_threads(threads)
+    if threads == cores:
+        return []
+    return [f"matrix products use {threads} of {cores} cores, as the machine's load is {load:.1f}"]
+
+
+def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores this process may use on Linux, by affinity and container quota.
+
+    Args:
+        quota_file: "quota period" in microseconds, or "max period" (cgroup version 2).
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError, ZeroDivisionError):  # no cgroup, or no limit
+        return cores
 
 
 def _libmlx() -> Path:

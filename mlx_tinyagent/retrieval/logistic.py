@@ -103,11 +103,12 @@ def fit_logistic(
     weights = np.zeros((x.width, targets.shape[1]))
     logits = np.zeros_like(targets)
     gradient = _gradient(x, weights, logits, targets, c, penalty)
-    memory: list[tuple[Floats, Floats, Floats]] = []  # step, gradient change, their product
+    memory: list[tuple[Floats, Floats, Floats]] = []  # step, gradient change, 1 / their product
     for _ in range(iterations):
-        if np.abs(gradient).max() <= tolerance:
+        unfinished = np.abs(gradient).max(axis=0) > tolerance
+        if not unfinished.any():
             break
-        direction = _direction(gradient, memory)
+        direction = _direction(gradient, memory) * unfinished
         slope = x.dot(direction)
         length = _line_search(weights, direction, logits, slope, targets, c, penalty)
         step = direction * length
@@ -115,7 +116,7 @@ def fit_logistic(
         logits += slope * length
         new = _gradient(x, weights, logits, targets, c, penalty)
         change = new - gradient
-        memory.append((step, change, np.maximum(_inner(step, change), 1e-300)))
+        memory.append((step, change, _inverse(_inner(step, change))))
         del memory[:-HISTORY]
         gradient = new
     return weights[:-1], weights[-1]
@@ -149,15 +150,16 @@ def _direction(gradient: Floats, memory: Sequence[tuple[Floats, Floats, Floats]]
     """Two-loop recursion of L-BFGS (Nocedal and Wright 2006, algorithm 7.4), per label."""
     result = -gradient
     shares: list[Floats] = []
-    for step, change, product in reversed(memory):
-        share = _inner(step, result) / product
+    for step, change, inverse in reversed(memory):
+        share = _inner(step, result) * inverse
         result = result - share * change
         shares.append(share)
     if memory:
-        _, change, product = memory[-1]
-        result = result * (product / np.maximum(_inner(change, change), 1e-300))
-    for (step, change, product), share in zip(memory, reversed(shares), strict=True):
-        result = result + step * (share - _inner(change, result) / product)
+        step, change, _ = memory[-1]
+        scale = _inner(step, change) * _inverse(_inner(change, change))
+        result = result * np.where(scale > 0, scale, 1.0)
+    for (step, change, inverse), share in zip(memory, reversed(shares), strict=True):
+        result = result + step * (share - _inner(change, result) * inverse)
     return result
 
 
@@ -184,6 +186,13 @@ def _line_search(
         fallback = np.where(np.isinf(high), 2 * length, (low + high) / 2)
         length = np.where((newton > low) & (newton < high), newton, fallback)
     return length
+
+
+def _inverse(products: Floats) -> Floats:
+    """Return reciprocals, 0 for what is no curvature: labels that stand still, rounding."""
+    result: Floats = np.zeros_like(products)
+    np.divide(1.0, products, out=result, where=products > 1e-30)
+    return result
 
 
 def _inner(first: Floats, second: Floats) -> Floats:

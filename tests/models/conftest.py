@@ -124,15 +124,6 @@ def make_llama(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture(autouse=True)
-def _own_user_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """Keep tests out of the user's folders, but for those that read the real weights there."""
-    if not request.node.get_closest_marker("weights"):
-        monkeypatch.setenv("MLX_TINYAGENT_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def tiny_weights() -> dict[str, np.ndarray]:
     """The tiny llama's weights, float32, under mlx-lm's names."""

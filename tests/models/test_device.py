@@ -79,6 +79,39 @@ def test_unknown_choice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_linux
+@pytest.mark.parametrize(("load", "threads"), [(0.2, 4), (1.4, 3), (3.9, 1), (50.0, 1)])
+def test_busy_cores_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, load: float, threads: int
+) -> None:
+    """Threads that would have to share a core are not started, and the report says so."""
+    chosen: list[int] = []
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(device, "available_cores", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+
+    class Recorder:
+        set_threads = chosen.append
+
+    notes = device._choose_threads(Recorder)  # type: ignore[arg-type]
+    assert chosen == [threads]
+    assert bool(notes) is (threads < 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("", None)],
+)
+def test_container_quota_counts(tmp_path: Path, content: str, cores: int | None) -> None:
+    """A container with one core's time does not start a thread for each core of its host."""
+    quota = tmp_path / "cpu.max"
+    quota.write_text(content)
+    unlimited = device.available_cores(tmp_path / "none")
+    assert device.available_cores(quota) == (cores or unlimited)
+    assert unlimited >= 1
+
+
+@needs_linux
 def test_slots_of_libmlx_are_those_the_linker_tools_list() -> None:
     """The parser finds the functions MLX calls, at aligned addresses."""
     slots = blas.slots(device._libmlx().read_bytes())

@@ -14,8 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mlx_tinyagent.errors import ModelError, UsageError
-from mlx_tinyagent.models import language
-from mlx_tinyagent.models.registry import local_path
+from mlx_tinyagent.models import device, language
 
 MakeLlama = Callable[..., Path]
 IDS = [5, 97, 3, 200, 17, 258, 64]
@@ -90,15 +89,12 @@ def test_knows_its_own_facts(make_llama: MakeLlama) -> None:
     assert (model.dtype, model.packed, model.adapter) == ("float32", False, None)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_packed_weights_are_unpacked_exactly(
-    make_llama: MakeLlama, tiny_weights: dict[str, np.ndarray], bits: int
-) -> None:
-    """On a CPU a quantized model runs dense, with the values that its packed form means."""
+def pack(weights: dict[str, np.ndarray], bits: int) -> tuple[dict[str, np.ndarray], ...]:
+    """Quantize all matrices; return the tensors of a file and, in float32, what they mean."""
     import mlx.core as mx
 
     packed, meant = {}, {}
-    for name, array in tiny_weights.items():
+    for name, array in weights.items():
         if array.ndim == 1:
             packed[name] = meant[name] = array
             continue
@@ -111,6 +107,15 @@ def test_packed_weights_are_unpacked_exactly(
         quants = ((np.array(q)[..., None] >> shifts) & (2**bits - 1)).reshape(array.shape)
         spread = np.repeat(np.array(scales).astype(np.float32), 32, axis=1)
         meant[name] = quants * spread + np.repeat(np.array(biases).astype(np.float32), 32, axis=1)
+    return packed, meant
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_packed_weights_are_unpacked_exactly(
+    make_llama: MakeLlama, tiny_weights: dict[str, np.ndarray], bits: int
+) -> None:
+    """On a CPU a quantized model runs dense, with the values that its packed form means."""
+    packed, meant = pack(tiny_weights, bits)
     folder = make_llama(quantization={"group_size": 32, "bits": bits, "mode": "affine"})
     save_file(packed, folder / "model.safetensors")
 
@@ -119,6 +124,31 @@ def test_packed_weights_are_unpacked_exactly(
     expected = reference_logits(meant, model.config)
     np.testing.assert_allclose(logits(model), expected, atol=2e-4)
     assert not model.packed
+
+
+def test_packed_weights_stay_packed_on_a_gpu(
+    make_llama: MakeLlama, tiny_weights: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the device says Metal nothing is unpacked, and float16 scales are kept exactly."""
+    from dataclasses import replace
+
+    from mlx import nn
+
+    metal = replace(device.setup(), name="metal", dtype="bfloat16")
+    monkeypatch.setattr(language, "setup", lambda: metal)
+    packed, meant = pack(tiny_weights, 4)
+    quantization = {"group_size": 32, "bits": 4, "mode": "affine"}
+    folder = make_llama(quantization=quantization, dtype="float16")
+    save_file(packed, folder / "model.safetensors")
+
+    model = language.load(folder)
+
+    assert (model.packed, model.dtype) == (True, "float16")
+    layer = model.model.layers[0].mlp.up_proj
+    assert isinstance(layer, nn.QuantizedLinear)
+    scales = packed["model.layers.0.mlp.up_proj.scales"]
+    np.testing.assert_array_equal(np.array(layer.scales), scales)
+    np.testing.assert_allclose(logits(model), reference_logits(meant, model.config), atol=0.05)
 
 
 def test_half_precision_weights_run_in_float32(
@@ -332,40 +362,32 @@ def test_damaged_adapters_are_one_line(adapter: tuple[Path, Path]) -> None:
 # the default model
 
 
-@pytest.fixture(scope="module")
-def smollm2() -> language.LanguageModel:
-    """The real default model."""
-    if local_path("smollm2-135m") is None:
-        pytest.skip("smollm2-135m is not on this machine; run: mlx-tinyagent models pull")
-    return language.load("smollm2-135m")
-
-
 @pytest.mark.weights
 @pytest.mark.slow
-def test_default_model_has_the_right_likelihood(smollm2: language.LanguageModel) -> None:
+def test_default_model_has_the_right_likelihood(model: language.LanguageModel) -> None:
     """2.129 nats; 3.519 would mean rows of q and k in the wrong order."""
-    assert smollm2.tokenizer.encode(language.NLL_TEXT)[:4] == [504, 6125, 7357, 314]
-    nll = language.check_nll(smollm2.model, smollm2.tokenizer)
+    assert model.tokenizer.encode(language.NLL_TEXT)[:4] == [504, 6125, 7357, 314]
+    nll = language.check_nll(model.model, model.tokenizer)
     assert nll == pytest.approx(2.1291, abs=2e-3)
-    assert (smollm2.context, smollm2.kind, smollm2.vocab_size) == (8192, "full", 49152)
+    assert (model.context, model.kind, model.vocab_size) == (8192, "full", 49152)
 
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_default_model_answers(smollm2: language.LanguageModel) -> None:
+def test_default_model_answers(model: language.LanguageModel) -> None:
     """Greedy decoding behind the chat frame gives the known sentence."""
     import mlx.core as mx
 
-    frame, tokenizer = smollm2.tokenizer.chat_frame(), smollm2.tokenizer
+    frame, tokenizer = model.tokenizer.chat_frame(), model.tokenizer
     system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     question = "What is the capital of France? Answer in one sentence."
     ids = tokenizer.encode(
         frame.system_open + system + frame.user_open + question + frame.assistant_open
     )
     assert len(ids) == 42
-    cache, answer, step = smollm2.new_cache(), [], mx.array(ids)[None]
+    cache, answer, step = model.new_cache(), [], mx.array(ids)[None]
     while len(answer) < 20:
-        token = int(np.array(mx.argmax(smollm2.model(step, cache=cache)[0, -1])))
+        token = int(np.array(mx.argmax(model.model(step, cache=cache)[0, -1])))
         if token in tokenizer.eos_ids:
             break
         answer.append(token)
@@ -375,14 +397,11 @@ def test_default_model_answers(smollm2: language.LanguageModel) -> None:
 
 @pytest.mark.weights
 @pytest.mark.parametrize("special", [True, False])
-def test_default_tokenizer_round_trips(special: bool) -> None:
+def test_default_tokenizer_round_trips(weights: Path, special: bool) -> None:
     """Accents, scripts, emoji and runs of space come back exactly; bytes add up to the text."""
     from mlx_tinyagent.models.tokenizer import Tokenizer
 
-    folder = local_path("smollm2-135m")
-    if folder is None:
-        pytest.skip("smollm2-135m is not on this machine; run: mlx-tinyagent models pull")
-    tokenizer = Tokenizer(folder, n_vocab=49152)
+    tokenizer = Tokenizer(weights, n_vocab=49152)
     texts = [
         "Zoë naïve",
         "世界 こんにちは",

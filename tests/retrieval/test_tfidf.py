@@ -91,7 +91,8 @@ def test_the_fit_is_newtons():
     rng = np.random.default_rng(2)
     targets = (dense @ rng.normal(size=(12, 3)) + rng.normal(size=(60, 3)) > 0.3).astype(float)
 
-    weights, bias = fit_logistic(sparse, targets, c=3.0, tolerance=1e-8)
+    with np.errstate(all="raise", under="ignore"):
+        weights, bias = fit_logistic(sparse, targets, c=3.0, tolerance=1e-8)
 
     for label in range(3):
         expected = newton(dense, targets[:, label], 3.0, 1e-4)
@@ -104,12 +105,28 @@ def test_a_label_without_examples_stays_finite():
     sparse, _ = random_sparse(1, 30, 6)
     targets = np.stack([np.zeros(30), np.ones(30)], axis=1)
 
-    weights, bias = fit_logistic(sparse, targets, c=20.0)
+    with np.errstate(all="raise", under="ignore"):
+        weights, bias = fit_logistic(sparse, targets, c=20.0)
     likely = sigmoid(sparse.dot(weights) + bias)
 
     assert np.isfinite(weights).all()
     assert likely[:, 0].max() < 0.05
     assert likely[:, 1].min() > 0.95
+
+
+def test_labels_that_are_done_wait_for_the_others():
+    """An easy label beside hard ones ends at the same optimum, without a warning."""
+    sparse, dense = random_sparse(9, 80, 20)
+    hard = (dense @ np.random.default_rng(1).normal(size=20) > 0).astype(float)
+    targets = np.stack([np.zeros(80), hard, 1 - hard, np.arange(80) % 2.0], axis=1)
+
+    with np.errstate(all="raise", under="ignore"):
+        together = fit_logistic(sparse, targets, c=20.0, tolerance=1e-9)
+        alone = [fit_logistic(sparse, targets[:, [i]], c=20.0, tolerance=1e-9) for i in range(4)]
+
+    for label, (weights, bias) in enumerate(alone):
+        np.testing.assert_allclose(together[0][:, label], weights[:, 0], atol=1e-6)
+        assert together[1][label] == pytest.approx(bias[0], abs=1e-4)
 
 
 def test_sigmoid_does_not_overflow():

@@ -101,14 +101,14 @@ def _named(source: Source, i: int) -> Found[Clock] | None:
     at = i + 1 if source.number(i) == 12 or source.word(i) == "twelve" else i
     if source.word(i) == "mid":
         mid = i + 2 if source.dash(i + 1) else i + 1
-        return (Clock(hour=0), mid + 1) if source.word(mid) == "night" else None
+        return (Clock(hour=0, midnight=True), mid + 1) if source.word(mid) == "night" else None
     ish = {"noonish": "noon", "middayish": "midday"}
     named = NAMED.get(ish.get(source.word(at), source.word(at)))
     if named is None or (at > i and named.hour not in (0, 12)):
         return None
     if source.dash(at - 1) and source.word(at - 2) in ("mid", "after"):
         return None
-    return Clock(hour=named.hour), at + 1
+    return Clock(hour=named.hour, midnight=named.hour == 0), at + 1
 
 
 def _past(source: Source, i: int) -> Found[Clock] | None:

@@ -52,7 +52,7 @@ def _trailing_weekday(source: Source, i: int) -> int:
 
 
 def _sided_date(source: Source, i: int) -> Found[Day] | None:
-    """Reads "next 5/12", "this 5/12", "next 6th of April", "next new year day", "last christmas"."""
+    """Reads "next 5/12", "this 5/12", "next 6th of April", "last christmas"."""
     side = SIDES.get(source.word(i))
     if side is None:
         return None

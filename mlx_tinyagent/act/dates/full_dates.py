@@ -41,7 +41,7 @@ def _year_first(source: Source, i: int) -> Found[Day] | None:
     late = month_at(source, j + 2) if month and source.word(j + 1) in _SEPARATORS else None
     if late and month:  # "2020/23/Sep"
         found = make_date(year, late[0], month)
-        return (Day(date=found), j + 3) if found else None
+        return (Day(date=found, form="iso"), j + 3) if found else None
     if named:
         month, after = named[0], named[1]
     else:
@@ -53,7 +53,7 @@ def _year_first(source: Source, i: int) -> Found[Day] | None:
         return None
     dom = source.number(k) if source.digits(k) <= 2 else None
     found = make_date(year, month, dom) if dom is not None else None
-    return (Day(date=found), k + 1) if found else None
+    return (Day(date=found, form="iso"), k + 1) if found else None
 
 
 def _compact(source: Source, i: int) -> Found[Day] | None:
@@ -62,11 +62,11 @@ def _compact(source: Source, i: int) -> Found[Day] | None:
     if number is None or source.digits(i) != 8 or not 1900 <= number // 10000 <= 2199:
         return None
     found = make_date(number // 10000, number // 100 % 100, number % 100)
-    return (Day(date=found), i + 1) if found else None
+    return (Day(date=found, form="iso"), i + 1) if found else None
 
 
 def _numeric(source: Source, i: int) -> Found[Day] | None:
-    """Reads "5/12", "22/04", "12/12/30", "23.04.2022", "02-02-2020": month first unless impossible."""
+    """Reads "5/12", "22/04", "23.04.2022", "02-02-2020": month first unless impossible."""
     first, mark, second = source.number(i), source.word(i + 1), source.number(i + 2)
     if first is None or second is None or mark not in _SEPARATORS:
         return None
@@ -107,7 +107,7 @@ def _with_year(first: int, second: int, year: int, digits: int, end: int) -> Fou
     years = (year,) if digits == 4 else numbers.short_year(year)
     month, dom = _month_and_day(first, second)
     dates = [d for y in years if (d := make_date(y, month, dom))]
-    return (Day(date=dates[0], others=tuple(dates[1:])), end) if dates else None
+    return (Day(date=dates[0], others=tuple(dates[1:]), form="year"), end) if dates else None
 
 
 def _open_year(source: Source, month: int, dom: int, end: int) -> Found[Day] | None:
@@ -128,7 +128,7 @@ def _month_first(source: Source, i: int) -> Found[Day] | None:
         k = middle[1]
         dom = source.number(k + 1) if source.word(k) in _SEPARATORS else None
         found = make_date(middle[0], month, dom) if dom and source.digits(k + 1) <= 2 else None
-        return (Day(date=found), k + 2) if found else None
+        return (Day(date=found, form="year"), k + 2) if found else None
     dom_found = _dom(source, j)
     if dom_found is None:
         return None
@@ -139,7 +139,7 @@ def _month_first(source: Source, i: int) -> Found[Day] | None:
     if late is None:
         return _open_year(source, month, dom, k)
     found = make_date(late[0], month, dom)
-    return (Day(date=found), late[1]) if found else None
+    return (Day(date=found, form="year"), late[1]) if found else None
 
 
 def _opens_range(source: Source, i: int, k: int) -> bool:
@@ -161,7 +161,7 @@ def _day_first(source: Source, i: int) -> Found[Day] | None:
     if middle:
         named = month_at(source, _separator(source, middle[1]))
         found = make_date(middle[0], named[0], dom) if named and j > dom_found[1] else None
-        return (Day(date=found), named[1]) if found and named else None
+        return (Day(date=found, form="year"), named[1]) if found and named else None
     of = source.skip(j, "of")
     named = month_at(source, of)
     if named is None:
@@ -175,7 +175,7 @@ def _day_first(source: Source, i: int) -> Found[Day] | None:
     if late is None:
         return _open_year(source, month, dom, k)
     found = make_date(late[0], month, dom)
-    return (Day(date=found), late[1]) if found else None
+    return (Day(date=found, form="year"), late[1]) if found else None
 
 
 def _separator(source: Source, i: int) -> int:

@@ -79,6 +79,8 @@ def combine(a: Expression, b: Expression) -> Expression | None:
         return None
     day, period = when
     clock, clocks, part = a.clock or b.clock, a.clocks or b.clocks, a.part or b.part
+    if clock and day and day.form == "iso":
+        clock = clock.fixed(clock.hour)
     if part and clock:
         clock = settle(clock, part)
     if part and clocks:

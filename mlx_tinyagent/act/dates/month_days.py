@@ -64,7 +64,7 @@ def next_month_day(today: date, dom: int) -> date | None:
 
 
 def nth_weekday_of(source: Source, i: int) -> Found[Day] | None:
-    """Reads "the first monday of next month", "last friday in may", "third thursday of november"."""
+    """Reads "first monday of next month", "last friday in may", "third thursday of november"."""
     start = source.skip(i, "the")
     n = (-1, start + 1) if source.word(start) == "last" else numbers.ordinal(source, start)
     if n is None or not -1 <= n[0] <= 5:

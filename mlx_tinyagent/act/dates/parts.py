@@ -27,12 +27,15 @@ class Day:
         others: Other readings.
         open: What the words left out: the year of "5 May", month and year of "the
             5th", everything but the weekday of "Friday".
+        form: "iso" for dates in digits with the year first, whose clocks count 24 hours;
+            "year" for other dates that state their year.
         bound: Where a range that runs to "the end of" something ends, not included.
     """
 
     date: Date
     others: tuple[Date, ...] = ()
     open: Open = "nothing"
+    form: Literal["iso", "year", ""] = ""
     bound: Date | None = None
 
 
@@ -64,6 +67,7 @@ class Clock:
         open: Whether the hour may be meant for the morning or the afternoon.
         bare: Whether only a number was written, which needs a date beside it to count.
         lean: Which half of the day counts first while it is open.
+        midnight: Whether it was called "midnight", which ends the day it is said of.
     """
 
     hour: int
@@ -72,6 +76,7 @@ class Clock:
     open: bool = False
     bare: bool = False
     lean: Literal["office", "morning", "evening"] = "office"
+    midnight: bool = False
 
     @property
     def readings(self) -> tuple[time, ...]:

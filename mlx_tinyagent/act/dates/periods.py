@@ -202,9 +202,9 @@ def _cut(outer: Period, edge: str, today: date) -> Period | Day | None:
     if edge == "early":
         return replace(outer, end=_middle(outer))
     third = (outer.end - outer.start).days // 3
-    start = add_days(outer.start, 9 if outer.unit == "month" else third)
-    end = add_days(outer.start, 20) if outer.unit == "month" else add_days(outer.end, -third)
-    return Period(start=start, end=end) if start and end else None
+    first = add_days(outer.start, 9 if outer.unit == "month" else third)
+    last = add_days(outer.start, 20) if outer.unit == "month" else add_days(outer.end, -third)
+    return Period(start=first, end=last) if first and last else None
 
 
 def _middle(outer: Period) -> date:

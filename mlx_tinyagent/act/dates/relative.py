@@ -195,7 +195,7 @@ def _next_workday(source: Source, i: int) -> Found[Expression] | None:
 
 
 def _weekday_counted(source: Source, i: int) -> Found[Expression] | None:
-    """Reads "Monday two weeks from now": that weekday of the week counted to (Sunday to Saturday)."""
+    """Reads "Monday two weeks from now": the one of the week counted to, Sunday to Saturday."""
     target = WEEKDAYS.get(source.word(i))
     if target is None:
         return None
@@ -230,7 +230,7 @@ def _shifted(source: Source, i: int, length: Length, end: int) -> Found[Expressi
 
 
 def _on_weekday(source: Source, i: int, found: Day, end: int) -> Found[Expression]:
-    """Reads "in 3 days on Friday": that weekday from the day before on, as people miscount by one."""
+    """Reads "in 3 days on Friday": that weekday from the day before on."""
     target = WEEKDAYS.get(source.word(end + 1))
     if source.word(end) != "on" or target is None:
         return _expression(i, end, found)

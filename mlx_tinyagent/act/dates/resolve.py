@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Literal
 
-from mlx_tinyagent.act.dates.calendar import DAY, add_days, shift
+from mlx_tinyagent.act.dates.calendar import add_days, shift
 from mlx_tinyagent.act.dates.clocks import clock_after_at
 from mlx_tinyagent.act.dates.joins import combine, expressions
 from mlx_tinyagent.act.dates.month_days import day_of_month
@@ -97,7 +97,7 @@ def resolve(phrase: str, now: datetime) -> Resolved | None:
     noon, 1 to 7 are after noon, unless a part of day or a word such as "dinner" says
     otherwise; the other half of the day is an alternative. A time without a day is
     the next such time. Numeric dates are month first. For weekdays see
-    :func:`mlx_tinyagent.act.dates.days.weekday`.
+    :func:`mlx_tinyagent.act.dates.weekdays.weekday`.
 
     Args:
         phrase: A phrase, a whole request, or an ISO 8601 date or date and time.
@@ -303,18 +303,14 @@ def _clock_pairs(span: ClockRange) -> Iterator[tuple[time, time]]:
 def _placed(source: Source, e: Expression, day: date, start: time, end: time | None) -> Pair | None:
     """Times put on a day: the next day where the words mean the coming night."""
     begin = datetime.combine(day, start)
-    if (e.dated and day == source.today and begin < source.now and _nightly(e, start)) or (
-        not e.dated and begin < source.now
-    ):
-        moved = add_days(day, 1)
-    else:
-        moved = day
+    passed = begin < source.now and (not e.dated or (day == source.today and _nightly(e, start)))
+    moved = add_days(day, 1) if passed else day
     if moved is None:
         return None
     begin = datetime.combine(moved, start)
     if end is not None:
-        finish = datetime.combine(moved, end)
-        return begin, finish if finish > begin else finish + DAY
+        last = moved if end > start else add_days(moved, 1)  # past midnight
+        return (begin, datetime.combine(last, end)) if last else None
     if e.period and e.period.unit == "span":  # "for a day starting friday at 5pm"
         return begin, datetime.combine(e.period.end, start)
     return begin, shift(begin, e.length) if e.length else None
@@ -323,14 +319,14 @@ def _placed(source: Source, e: Expression, day: date, start: time, end: time | N
 def _nightly(e: Expression, start: time) -> bool:
     """Whether a time belongs to the night that follows the day: "tonight at 1am", midnight."""
     night = bool(e.part and e.part.name == "night")
-    return start.hour < 5 and (night or (start.hour == 0 and bool(e.clock and not e.clock.open)))
+    return (night and start.hour < 5) or bool(e.clock and e.clock.midnight)
 
 
 def _best(source: Source, e: Expression, readings: list[Pair]) -> Pair:
     """The reading that counts: the first, unless only another is still to come today."""
     first = readings[0]
     open_clock = bool((e.clock and e.clock.open) or (e.clocks and e.clocks.start.open))
-    about_today = not e.dated or bool(e.day and e.day.date == source.today)
+    about_today = not e.dated or bool(e.day and e.day.date == source.today and not e.day.form)
     if not (open_clock and about_today):
         return first
     today = [r for r in readings if r[0].date() == source.today and r[0] >= source.now]

@@ -74,7 +74,7 @@ def _unit_name(source: Source, i: int) -> Found[str] | None:
 
 
 def _sided(source: Source, i: int) -> Found[Period] | None:
-    """Reads "this week", "the next month", "the week after next", "the month", "week after next"."""
+    """Reads "this week", "the next month", "the week after next", "the month"."""
     j = source.skip(i, "the")
     side = SIDES.get(source.word(j))
     if side is not None:
@@ -122,11 +122,13 @@ def _sided_month(source: Source, side: Side, month: int, end: int) -> Found[Peri
 
 
 def _month(source: Source, i: int) -> Found[Period] | None:
-    """Reads "October", "june of 1992", "Dec-2018", "12-2015"; bare "may" and "march" need a sign."""
+    """Reads "October", "june of 1992", "Dec-2018"; bare "may" and "march" need a sign."""
     month = MONTHS.get(source.word(i))
     if month is None:
         return _numeric_month(source, i)
     word, before = source.word(i), source.word(i - 1)
+    if source.digits(i - 1) in (1, 2) and source.word(i - 2) not in (".", ",", "$"):
+        return None  # "30 february 2024" is no date, and not the month either
     j = i + 2 if source.word(i + 1) == "." and len(word) <= 4 else i + 1
     k = j + 1 if source.word(j) in ("-", "/", ",", ".") else source.skip(j, "of", "in")
     late = numbers.year(source, source.skip(k, "the", "year"))

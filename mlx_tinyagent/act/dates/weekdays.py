@@ -12,7 +12,6 @@ from mlx_tinyagent.act.dates.names import SIDES, WEEKDAYS, Side, stands_alone
 from mlx_tinyagent.act.dates.parts import Day
 from mlx_tinyagent.act.dates.source import Found, Source
 
-
 _AFTER_WEEKDAY = frozenset(
     ("", ".", "?", "!", ",", "at", "@", "from", "morning", "afternoon", "evening", "night",
      "noon", "the", "-", "or", "through", "to")
@@ -75,7 +74,7 @@ def _is_doubtful_weekday(source: Source, j: int) -> bool:
 
 
 def _week_side(source: Source, i: int) -> Found[int] | None:
-    """Reads "next week", "the following week", "this week", "the week after next", as weeks from now."""
+    """Reads "next week", "the following week", "this week", "the week after next"."""
     j = source.skip(i, "the")
     if source.word(j) == "week" and source.word(j + 1) == "after":
         if source.word(j + 2) == "next":

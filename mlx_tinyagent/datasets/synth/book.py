@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -139,7 +139,7 @@ def read_book(data: Mapping[str, Any]) -> Book:
     )
 
 
-def books_for(tools: ToolSet, mined: Mapping[str, Sequence[str]] | None = None) -> dict[str, Book]:
+def books_for(tools: ToolSet) -> dict[str, Book]:
     """Return one phrase book per tool: packaged where it fits, else derived.
 
     A packaged book is used when the tool has every argument that the book
@@ -147,15 +147,13 @@ def books_for(tools: ToolSet, mined: Mapping[str, Sequence[str]] | None = None) 
 
     Args:
         tools: The tool set.
-        mined: Further short templates per tool.
     """
     books = {}
     for tool in tools:
         book = _packaged().get(tool.name)
         if book is None or not fits(book, tool):
             book = derived(tool)
-        extra = tuple((mined or {}).get(tool.name, ()))
-        books[tool.name] = replace(book, short=(*book.short, *extra))
+        books[tool.name] = book
     return books
 
 

@@ -211,6 +211,8 @@ class Maker:
                 found = moments.moment(rng, written=written, timed=wanted)
                 lead = "" if name == "bare" else found.lead
                 return Words(text=found.text, lead=lead, untimed=not found.timed)
+            case "mined_timed" | "mined_untimed":
+                return self._mined_moment(timed=name == "mined_timed")
             case "day" | "bare_day":
                 found = moments.day(rng, written=written)
                 return Words(
@@ -241,8 +243,19 @@ class Maker:
                 return Words(text=self.phone())
             case "file" | "pdf":
                 return self._file(pdf=name == "pdf")
+            case _ if name.startswith("mined_said_") and (name not in self.lexicons or rng.random() < 0.4):
+                own = self.books[tool.name].fillers.get(param.name) or self.default(tool, param)
+                return Words(text=self.lexicons.pick(own, rng))
             case _:
                 return Words(text=self.lexicons.pick(name, rng))
+
+    def _mined_moment(self, *, timed: bool) -> Words:
+        """Take a date phrase that people used, or make one."""
+        name = f"mined_{'timed' if timed else 'untimed'}_list"
+        if name in self.lexicons and self.rng.random() < 0.6:
+            return Words(text=self.lexicons.pick(name, self.rng), untimed=not timed)
+        found = moments.moment(self.rng, written=False, timed=timed)
+        return Words(text=found.text, untimed=not timed)
 
     def _people(self, param: Param, name: str) -> list[Words]:
         """Name one to three people; some were named before."""
@@ -270,6 +283,8 @@ class Maker:
     def person(self, *, full: bool = False) -> Words:
         """Name one person: first name, full name, or relation."""
         rng = self.rng
+        if not self.written and "mined_person" in self.lexicons and rng.random() < 0.45:
+            return Words(text=self.lexicons.pick("mined_person", rng))
         roll = rng.random()
         if full or roll < (0.10 if self.written else 0.16):
             first, last = self.lexicons.pick("first", rng), self.lexicons.pick("last", rng)

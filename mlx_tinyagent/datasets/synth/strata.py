@@ -30,15 +30,19 @@ from mlx_tinyagent.tools.base import Tool, ToolSet
 Stratum = Literal["compound", "short", "follow", "ask", "near", "far"]
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
 
+MINED_SHARE = 0.8  # of short requests, where mined phrases are given
+
 # Share of each stratum: the last three, requests that no plan of calls serves, make a third.
 SHARES: Mapping[Stratum, float] = {
-    "compound": 0.36,
+    "compound": 0.34,
     "short": 0.26,
-    "follow": 0.06,
-    "ask": 0.08,
-    "near": 0.13,
-    "far": 0.11,
+    "follow": 0.05,
+    "ask": 0.07,
+    "near": 0.14,
+    "far": 0.14,
 }
+LOWER = {"near": 0.8, "far": 0.48}  # share in lower case; people's far requests keep capitals
+
 KINDS: Mapping[Stratum, ExampleKind] = {
     "compound": "tool",
     "short": "tool",
@@ -89,7 +93,7 @@ class Studio:
     @cached_property
     def books(self) -> dict[str, Book]:
         """Phrase books by tool."""
-        return books_for(self.tools, self.mined_templates)
+        return books_for(self.tools)
 
     @cached_property
     def lexicons(self) -> Lexicons:
@@ -138,6 +142,9 @@ class Studio:
         tool = self._any_tool(rng)
         book = self.books[tool.name]
         texts = book.compound if written else book.short
+        mined = self.mined_templates.get(tool.name, ())
+        if mined and not written and rng.random() < MINED_SHARE:
+            texts = tuple(mined)
         template = grammar.parse(rng.choice(texts))
         clause = maker.clause(tool, template)
         if clause is None:
@@ -217,12 +224,16 @@ class Studio:
         if rng.random() < 0.1:
             text = rng.choice(self.refusals["near_written"])
             return Draft(query=self.lexicons.expand(text, rng), stratum="near", templates=(text,))
+        if self.mined_templates.get("near") and rng.random() < MINED_SHARE:
+            return self._mined_refusal("near", rng)
         groups = [group for group in self.refusals["near"] if self._unserved(group)]
         return self._refusal("near", groups, rng)
 
     def far(self, rng: Random) -> Draft | None:
         """Make a request that has nothing to do with the tools, or small talk."""
         groups = [group for group in self.refusals["far"] if self._unserved(group)]
+        if self.mined_templates.get("far") and rng.random() < MINED_SHARE:
+            return self._mined_refusal("far", rng)
         chat = [group for group in groups if group["about"] == "chat"]
         if chat and rng.random() < 0.22:
             return self._refusal("far", chat, rng)
@@ -236,7 +247,22 @@ class Studio:
         text = rng.choice(group["texts"])
         words = self.lexicons.expand(text.removeprefix("!"), rng)
         imperative = not text.startswith("!") and group["about"] != "chat"
-        segments = surface.quick([Segment(words)], rng, self.lexicons, imperative=imperative)
+        segments = surface.quick(
+            [Segment(words)],
+            rng,
+            self.lexicons,
+            imperative=imperative,
+            lower=LOWER[stratum],
+        )
+        return Draft(query=text_of(segments), stratum=stratum, templates=(text,))
+
+    def _mined_refusal(self, stratum: Stratum, rng: Random) -> Draft | None:
+        """Make a refusal from a mined pattern."""
+        text = rng.choice(self.mined_templates[stratum])
+        words = self.lexicons.expand(text, rng)
+        segments = surface.quick(
+            [Segment(words)], rng, self.lexicons, imperative=True, lower=LOWER[stratum]
+        )
         return Draft(query=text_of(segments), stratum=stratum, templates=(text,))
 
     def _generic_near(self, rng: Random) -> Draft | None:

@@ -48,24 +48,30 @@ def plain(segments: list[Segment], *, keep_stops: bool = False) -> list[Segment]
 
 def polite(segments: list[Segment], rng: Random, lexicons: Lexicons) -> list[Segment]:
     """Put a call word or a polite opening before a command, or "please" behind it."""
+    if "mined_opening" in lexicons and rng.random() < 0.75:
+        opening, closing = lexicons.pick("mined_opening", rng), ""
+        if "mined_closing" in lexicons:
+            closing = lexicons.pick("mined_closing", rng)
+        front = [Segment(opening + " ")] if opening else []
+        return [*front, *segments, *([Segment(" " + closing)] if closing else [])]
     text = text_of(segments).lower().strip()
     verbs = lexicons.entries("imperative_verb")
     command = text.split(" ")[0] in verbs
     roll = rng.random()
-    if roll < 0.12:
+    if roll < 0.05:
         return [Segment(lexicons.pick("wake", rng) + " "), *segments]
-    if roll < 0.20:
+    if roll < 0.11:
         return [*segments, Segment(" " + lexicons.pick("closing", rng))]
     if not command:
         return segments
-    if roll < 0.31:
+    if roll < 0.22:
         return [Segment("please "), *segments]
-    if roll < 0.49:
+    if roll < 0.36:
         return [Segment(lexicons.pick("opening", rng) + " "), *segments]
-    if roll < 0.53:
+    if roll < 0.38:
         both = f"{lexicons.pick('wake', rng)} {lexicons.pick('opening', rng)} "
         return [Segment(both), *segments]
-    if roll < 0.58 and not re.search(r"\bme\b", text):
+    if roll < 0.43 and not re.search(r"\bme\b", text):
         return [Segment(lexicons.pick("opening_self", rng) + " "), *segments]
     return segments
 
@@ -134,20 +140,32 @@ def ended(segments: list[Segment], mark: str) -> list[Segment]:
 
 
 def quick(
-    segments: list[Segment], rng: Random, lexicons: Lexicons, *, imperative: bool
+    segments: list[Segment],
+    rng: Random,
+    lexicons: Lexicons,
+    *,
+    imperative: bool,
+    lower: float = 0.76,
 ) -> list[Segment]:
-    """Give a request the looks of a quick command."""
+    """Give a request the looks of a quick command.
+
+    Args:
+        segments: The request.
+        rng: Random numbers.
+        lexicons: Word lists, for call words and politeness.
+        imperative: Whether "please" and the like may stand before it.
+        lower: Share of requests all in lower case.
+    """
     out = plain(segments, keep_stops=rng.random() < 0.3)
     if imperative:
         out = polite(out, rng, lexicons)
     if rng.random() < 0.10:
         out = slips(out, rng, 0.18)
-    roll = rng.random()
-    if roll < 0.66:
+    if rng.random() < lower:
         out = lowered(out)
-    elif roll < 0.96:
+    elif rng.random() < 0.9:
         out = capitalized(out)
-        if rng.random() < 0.4:
+        if rng.random() < 0.55:
             out = ended(out, "?" if _asks(out) else ".")
     return tidy(out)
 
