@@ -28,7 +28,9 @@ LOOKUPS = ("get_email_address", "get_phone_number", "open_and_get_file_path")
 
 def main() -> None:
     """Print the study."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--synth", type=Path, required=True)
     parser.add_argument("--silver", type=Path, required=True)
     parser.add_argument("--tinyagent", type=Path)
@@ -40,7 +42,8 @@ def main() -> None:
     human = [
         row
         for row in read(options.silver)
-        if row["source"] != "smcalflow" and (options.all_rows or not is_mined(row["id"], row["text"]))
+        if row["source"] != "smcalflow"
+        and (options.all_rows or not is_mined(row["id"], row["text"]))
     ]
     compare_short(synthetic, human, options.limit, options.show)
     compare_refusals(synthetic, human, options.limit, options.show)
@@ -81,7 +84,9 @@ def compare_short(
         a, b = rng.sample(ours[tool], count), rng.sample(theirs[tool], count)
         left += a
         right += b
-        print(f"   {tool:26} n={count:4}  AUC {auc(a, b)[0]:.3f}  words {mean(a):.1f} / {mean(b):.1f}")
+        print(
+            f"   {tool:26} n={count:4}  AUC {auc(a, b)[0]:.3f}  words {mean(a):.1f} / {mean(b):.1f}"
+        )
     report("short commands", left, right, show)
 
 
@@ -153,7 +158,9 @@ def auc(ours: list[str], theirs: list[str]) -> tuple[float, list[str]]:
     model.fit(texts, labels)
     names = union.get_feature_names_out()
     order = np.argsort(model[-1].coef_[0])
-    return float(scores.mean()), [str(names[i]).split("__")[-1] for i in order if "-1__" in names[i]]
+    return float(scores.mean()), [
+        str(names[i]).split("__")[-1] for i in order if "-1__" in names[i]
+    ]
 
 
 def mean(texts: list[str]) -> float:
@@ -169,7 +176,12 @@ def quantiles(texts: list[str]) -> list[int]:
 def shared_grams(ours: list[str], theirs: list[str]) -> float:
     """Return the share of one side's distinct word 3-grams that the other side has."""
     left, right = (
-        {tuple(w[i : i + 3]) for t in side for w in [normalized(t).split()] for i in range(len(w) - 2)}
+        {
+            tuple(w[i : i + 3])
+            for t in side
+            for w in [normalized(t).split()]
+            for i in range(len(w) - 2)
+        }
         for side in (ours, theirs)
     )
     return len(left & right) / max(len(right), 1)

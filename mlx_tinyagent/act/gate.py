@@ -1,25 +1,26 @@
 """The gate: what needs approval, what was approved, and the one call of a tool.
 
-``execute`` is the only function that runs a tool. What it is given must be
-covered by an approval if the tool changes anything; the approval is bound to a
-hash of what was shown.
+``execute`` is the only function that runs a tool. A step that changes anything
+runs only as it was shown: the approval carries the prepared steps themselves,
+with the dates, addresses and paths that were on the screen, and the results of
+other approved steps are all that may still be put in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from mlx_tinyagent.act.dates import describe
-from mlx_tinyagent.act.resolve import Call, read_dates, resolve_entity
+from mlx_tinyagent.act.resolve import Prepared, fill
 from mlx_tinyagent.plan.schema import Argument, Plan, Ref, Scalar, Step, Template
-from mlx_tinyagent.tools.backend import Host
 from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet
-from mlx_tinyagent.tools.results import Ok, Result, Skipped
+from mlx_tinyagent.tools.results import Failed, Ok, Result, Skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +31,26 @@ class PreviewStep:
         id: Number in the plan.
         tool: Tool name.
         effect: What it does to the world.
-        args: Argument name and shown value; defaults are left out.
         changes: Whether it needs approval.
-        blocked: Whether it cannot run, because a step it reads gave no value.
+        args: Argument name and shown value; defaults are left out.
+        result: What came of it, if it is a lookup that has run.
+        prepared: What will run; None if it has run or will not.
+        problem: Why it will not run; None if it will or has.
     """
 
     id: int
     tool: str
     effect: str
-    args: tuple[tuple[str, str], ...]
     changes: bool
-    blocked: bool
+    args: tuple[tuple[str, str], ...] = ()
+    result: Result | None = None
+    prepared: Prepared | None = None
+    problem: Result | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it will not run."""
+        return self.problem is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,134 +59,186 @@ class Preview:
 
     Attributes:
         steps: All steps in order.
-        digest: sha256 of plan and shown values; an approval carries it.
     """
 
     steps: tuple[PreviewStep, ...]
-    digest: str
 
     @property
     def changes(self) -> bool:
         """Whether anything that can run needs approval."""
         return any(step.changes and not step.blocked for step in self.steps)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every step has run or can."""
+        return not any(
+            step.blocked or not isinstance(step.result, Ok | None) for step in self.steps
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what is shown and of the values that will be used."""
+        shown = [
+            [step.id, step.tool, step.effect, step.args, step.blocked, _values(step.prepared)]
+            for step in self.steps
+        ]
+        return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """A yes to what was shown; ``covers`` says what it allows.
+    """A yes to what was shown.
 
     Attributes:
         digest: Of the preview that was shown.
-        steps: The steps as planned, by number.
+        steps: The steps that may run, by number.
     """
 
     digest: str
-    steps: Mapping[int, Step]
+    steps: Mapping[int, Prepared]
 
-    def covers(self, step: Step) -> bool:
-        """Whether exactly this step, with exactly these planned arguments, was approved."""
-        return self.steps.get(step.id) == step
+    def covers(self, step: Prepared) -> bool:
+        """Whether exactly this step, with exactly these values, was approved."""
+        return self.steps.get(step.step) == step
 
 
-def preview(plan: Plan, tools: ToolSet, host: Host, results: Mapping[int, Result]) -> Preview:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """A call that was made, or why it was not.
+
+    Attributes:
+        args: What the tool received; empty if it was not called.
+        result: The outcome.
+    """
+
+    args: Mapping[str, Any] = field(default_factory=dict)
+    result: Result
+
+
+def preview(
+    plan: Plan,
+    tools: ToolSet,
+    results: Mapping[int, Result],
+    prepared: Mapping[int, Prepared | Result],
+    *,
+    now: datetime,
+) -> Preview:
     """Show a plan with everything that is known: dates, people, files, values already read.
 
     Args:
         plan: A checked plan.
         tools: Its tools.
-        host: Contacts, files, now.
-        results: Results of reads that have run.
+        results: Results of the lookups that have run.
+        prepared: Every other step, prepared, or why it cannot run.
+        now: The moment that "today" and "tomorrow" count from.
     """
-    blocked = _blocked(plan, results)
-    steps = tuple(
-        _preview_step(step, tools[step.tool], host, results, blocked=step.id in blocked)
-        for step in plan.steps
-    )
-    shown = [[step.id, step.tool, step.effect, step.args] for step in steps]
-    planned = [[step.id, step.tool, [_plain(a) for a in step.args]] for step in plan.steps]
-    digest = hashlib.sha256(json.dumps([shown, planned]).encode()).hexdigest()
-    return Preview(steps=steps, digest=digest)
+    steps: dict[int, PreviewStep] = {}
+    for step in plan.steps:
+        tool = tools[step.tool]
+        ready = prepared.get(step.id)
+        lost = next((k for k in step.dependencies if steps[k].blocked or _no_value(results, k)), 0)
+        if step.id in results:
+            shown = _shown(step, tool, result=results[step.id])
+        elif lost:
+            shown = _shown(step, tool, problem=Skipped(reason=f"it needs step {lost}"))
+        elif isinstance(ready, Prepared):
+            shown = _shown(step, tool, args=_arguments(ready, now), prepared=ready)
+        else:
+            shown = _shown(step, tool, problem=ready or Failed(reason="it was not prepared"))
+        steps[step.id] = shown
+    return Preview(steps=tuple(steps.values()))
 
 
-def approve(plan: Plan, shown: Preview) -> Approval:
+def approve(shown: Preview) -> Approval:
     """Make the approval of a preview that was answered with yes."""
-    return Approval(digest=shown.digest, steps={step.id: step for step in plan.steps})
+    steps = {step.id: step.prepared for step in shown.steps if step.prepared is not None}
+    return Approval(digest=shown.digest, steps=MappingProxyType(steps))
 
 
-def execute(call: Call, step: Step, host: Host, approval: Approval | None) -> Result:
-    """Run one call; the only place where a tool runs.
+def execute(
+    step: Prepared, results: Mapping[int, Result], host: object, approval: Approval | None
+) -> Executed:
+    """Run one step; the only place where a tool runs.
 
     Args:
-        call: The call with resolved arguments.
-        step: The planned step it comes from.
+        step: The prepared step.
+        results: Results of the steps it reads.
         host: What the tool can reach.
         approval: The user's yes; needed for tools that change something.
     """
-    if call.tool.effect.changes and (approval is None or not approval.covers(step)):
-        return Skipped(reason=f"step {step.id} was not approved")
-    return call.tool.invoke(host, call.args)
+    if step.tool.effect.changes and (approval is None or not approval.covers(step)):
+        return Executed(result=Skipped(reason=f"step {step.step} was not approved"))
+    call = fill(step, results)
+    if isinstance(call, Result):
+        return Executed(result=call)
+    try:
+        result = step.tool.invoke(host, call.args)
+    except SystemExit:  # a foreign tool must not end the program
+        result = Failed(reason=f"{step.tool.name} failed: it called exit()")
+    return Executed(args=call.args, result=result)
 
 
-def _blocked(plan: Plan, results: Mapping[int, Result]) -> set[int]:
-    """Return the steps that gave no value or read, directly or not, from one that did not."""
-    blocked = {number for number, result in results.items() if not isinstance(result, Ok)}
-    for step in plan.steps:
-        if blocked.intersection(step.dependencies):
-            blocked.add(step.id)
-    return blocked
+def _no_value(results: Mapping[int, Result], number: int) -> bool:
+    return number in results and not isinstance(results[number], Ok)
 
 
-def _preview_step(
-    step: Step, tool: Tool, host: Host, results: Mapping[int, Result], *, blocked: bool
+def _shown(
+    step: Step,
+    tool: Tool,
+    *,
+    args: tuple[tuple[str, str], ...] = (),
+    result: Result | None = None,
+    prepared: Prepared | None = None,
+    problem: Result | None = None,
 ) -> PreviewStep:
-    dates = read_dates(step, tool, host.now)
-    shown: list[tuple[str, str]] = []
-    for param, argument in zip(tool.params, step.args, strict=True):
-        if param.name in dates.values:
-            shown.append((param.name, _moment(dates.values[param.name], host.now)))
-        elif not _is_default(param, argument):
-            shown.append((param.name, _show(param, argument, host, results)))
     return PreviewStep(
         id=step.id,
         tool=tool.name,
         effect=tool.effect.value,
-        args=tuple(shown),
         changes=tool.effect.changes,
-        blocked=blocked,
+        args=args,
+        result=result,
+        prepared=prepared,
+        problem=problem,
     )
 
 
+def _arguments(step: Prepared, now: datetime) -> tuple[tuple[str, str], ...]:
+    """Return names and shown values of the arguments that say something."""
+    return tuple(
+        (param.name, _show(param, step.args[param.name], step.labels, now))
+        for param in step.tool.params
+        if not _is_default(param, step.args[param.name])
+    )
+
+
+def _show(param: Param, argument: Argument, labels: Mapping[str, str], now: datetime) -> str:
+    items = argument if isinstance(argument, tuple) else (argument,)
+    if param.kind is Kind.WHEN:
+        return ", ".join(
+            _moment(item, now) if isinstance(item, str) else _show_scalar(item, labels)
+            for item in items
+        )
+    return ", ".join(_show_scalar(item, labels) for item in items)
+
+
 def _moment(iso: str, now: datetime) -> str:
-    moment = datetime.fromisoformat(iso)
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:  # the text of an earlier step
+        return iso
     text = describe(moment, now)
     return text if "T" in iso else f"{text.rpartition(', ')[0] or text} (all day)"
 
 
-def _show(param: Param, argument: Argument, host: Host, results: Mapping[int, Result]) -> str:
-    items = argument if isinstance(argument, tuple) else (argument,)
-    return ", ".join(_show_scalar(param, item, host, results) for item in items)
-
-
-def _show_scalar(param: Param, value: Scalar, host: Host, results: Mapping[int, Result]) -> str:
+def _show_scalar(value: Scalar, labels: Mapping[str, str]) -> str:
     if isinstance(value, Ref):
-        return _show_ref(value, results)
+        return f"[result of step {value.step}]"
     if isinstance(value, Template):
         return "".join(
-            _show_ref(part, results) if isinstance(part, Ref) else part for part in value.parts
+            part if isinstance(part, str) else _show_scalar(part, labels) for part in value.parts
         )
-    if isinstance(value, str) and param.entity is not None:
-        found = resolve_entity(param, value, host)
-        return f"{value} <{found}>" if isinstance(found, str) and found != value else value
-    return str(value)
-
-
-def _show_ref(ref: Ref, results: Mapping[int, Result]) -> str:
-    result = results.get(ref.step)
-    if not isinstance(result, Ok):
-        return f"[result of step {ref.step}]"
-    name = result.value.fields.get("name")
-    text = result.value.fields.get(ref.field, "") if ref.field else result.value.text
-    return f"{name} <{text}>" if name and name != text else text
+    return labels.get(value, value) if isinstance(value, str) else str(value)
 
 
 def _is_default(param: Param, argument: Argument) -> bool:
@@ -185,6 +247,8 @@ def _is_default(param: Param, argument: Argument) -> bool:
     return not param.required and argument == param.default and param.kind is not Kind.CHOICE
 
 
-def _plain(argument: Argument) -> Any:
-    items: Sequence[Scalar] = argument if isinstance(argument, tuple) else (argument,)
-    return [item if isinstance(item, int | float | bool | None) else str(item) for item in items]
+def _values(step: Prepared | None) -> list[Any] | None:
+    """Return the values of a step as plain data, references as what they are."""
+    if step is None:
+        return None
+    return [[name, repr(argument)] for name, argument in step.args.items()]

@@ -4,49 +4,80 @@ Everything here is code, not a model: a phrase is read against an explicit
 now, a name against the contacts, a file name against the index. What cannot
 be read, is not there, or could mean several things ends in a typed result
 that asks, never in a guess.
+
+Reading has two parts. ``prepare`` reads all that is known before a step runs,
+so that it can be shown and approved; ``fill`` puts in the results of earlier
+steps, and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
-from mlx_tinyagent.act.dates import Resolved, resolve
+from mlx_tinyagent.act.dates import Resolved, find, resolve
 from mlx_tinyagent.plan.schema import Argument, Ref, Scalar, Step, Template
 from mlx_tinyagent.tools.backend import FileEntry, Host
 from mlx_tinyagent.tools.base import Kind, Param, Tool
 from mlx_tinyagent.tools.catalog import contact_value, find_file
 from mlx_tinyagent.tools.results import (
+    Ambiguous,
+    Candidate,
     Failed,
     NotFound,
     Ok,
     Origin,
     Result,
     Skipped,
+    Value,
 )
 
 _ADDRESS = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
 _NUMBER = re.compile(r"\+?[\d\s().\-/]{3,}")
+_DETAIL = re.compile(r" \([^()]*\)$")  # what tells namesakes apart in a candidate's label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call with resolved arguments: what the gate executes.
+class Prepared:
+    """One step with everything read that can be read before it runs.
 
     Attributes:
         step: Number in the plan.
         tool: The tool.
-        args: Values by argument name.
-        origin: Lowest trust of the values that went in.
+        args: Values by argument name; cannot be changed. Dates are ISO 8601, names are addresses,
+            numbers or paths; a reference is left only to a step without a result.
+        labels: What a value is to be shown as, where its own text says too
+            little: ``"Dana Lee <dana@x.example>"``.
+        origin: Lowest trust of the values that are in already.
     """
 
     step: int
     tool: Tool
-    args: Mapping[str, Any]
+    args: Mapping[str, Argument]
+    labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = Origin.USER
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """Numbers of the steps whose results are still to be put in."""
+        return Step(self.step, self.tool.name, tuple(self.args.values())).dependencies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call with resolved arguments.
+
+    Attributes:
+        args: Values by argument name.
+        origin: Lowest trust of the values that went in.
+    """
+
+    args: Mapping[str, Any]
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +86,60 @@ class Dates:
 
     Attributes:
         values: ISO 8601: a date where no time of day is said, else date and time.
-        unread: Phrases that name no moment.
+        unread: Phrases that name no moment; empty text where one is needed.
     """
 
     values: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
 
 
+class Choices:
+    """What the user meant by names that fit several things; asks once per name.
+
+    Args:
+        ask: Offers candidates and returns the one meant, or None; None asks nobody.
+    """
+
+    def __init__(self, ask: Callable[[Ambiguous], Candidate | None] | None = None) -> None:
+        self._ask = ask
+        self._settled: dict[str, tuple[tuple[str, ...], int | None]] = {}
+
+    def settle(self, unclear: Ambiguous, what: str) -> Ok | NotFound | Ambiguous:
+        """Return the value of the candidate that is meant; still ``Ambiguous`` if none is.
+
+        Args:
+            unclear: What fits several things.
+            what: What is wanted of it, for the message if the one meant has none.
+        """
+        candidate = self._chosen(unclear)
+        if candidate is None:
+            return unclear
+        name = _DETAIL.sub("", candidate.label)
+        if not candidate.value:
+            return NotFound(what=f"{what} of {name}")
+        fields = {"name": name, what: candidate.value}
+        value = Value(text=candidate.value, fields=fields)
+        return Ok(value=value, note=f"{name}: {candidate.value}")
+
+    def _chosen(self, unclear: Ambiguous) -> Candidate | None:
+        """Ask, unless the same people or things were offered under this name before."""
+        if self._ask is None:
+            return None
+        labels = tuple(candidate.label for candidate in unclear.candidates)
+        known, place = self._settled.get(unclear.what, ((), None))
+        if known != labels:
+            chosen = self._ask(unclear)
+            place = next((i for i, c in enumerate(unclear.candidates) if c is chosen), None)
+            self._settled[unclear.what] = labels, place
+        return None if place is None else unclear.candidates[place]
+
+
 def read_dates(step: Step, tool: Tool, now: datetime) -> Dates:
     """Read the date arguments of a step.
 
-    An argument that is the end of another is read relative to it; where it is
-    empty and the other phrase is a range, the range's end is taken.
+    An argument that is the end of another may be a duration ("90 minutes"), or
+    a time alone, which is then on or after the start; where it is empty and
+    the other phrase is a range of times, the range's end is taken.
     """
     dates = Dates()
     found: dict[str, Resolved] = {}
@@ -75,7 +148,7 @@ def read_dates(step: Step, tool: Tool, now: datetime) -> Dates:
             continue
         start = found.get(param.after) if param.after else None
         if value.strip():
-            moment = resolve(value, start.start if start else now)
+            moment = _end(value, start, now) if start else resolve(value, now)
             if moment is None:
                 dates.unread[param.name] = value
             else:
@@ -83,6 +156,8 @@ def read_dates(step: Step, tool: Tool, now: datetime) -> Dates:
                 dates.values[param.name] = _iso(moment.start, moment.has_time)
         elif start is not None and start.end is not None and start.has_time:
             dates.values[param.name] = _iso(start.end, True)
+        elif param.required and not param.empty:
+            dates.unread[param.name] = ""
     return dates
 
 
@@ -92,87 +167,163 @@ def resolved_dates(step: Step, tool: Tool, now: datetime) -> dict[str, str]:
     return {name: datetime.fromisoformat(value).isoformat() for name, value in values.items()}
 
 
-def resolve_step(
-    step: Step, tool: Tool, host: Host, results: Mapping[int, Result]
-) -> Call | Result:
-    """Return the call a step stands for, or why it cannot be made.
+def prepare(
+    step: Step,
+    tool: Tool,
+    host: Host,
+    results: Mapping[int, Result],
+    choices: Choices | None = None,
+) -> Prepared | Result:
+    """Read the arguments of a step, or say why it cannot run.
 
     Args:
         step: The step.
         tool: Its tool.
         host: Contacts, files, now.
-        results: Results of earlier steps by number.
+        results: Results so far by step number; references to others stay.
+        choices: What the user meant by unclear names; None asks nobody.
     """
     dates = read_dates(step, tool, host.now)
     if dates.unread:
         name, phrase = next(iter(dates.unread.items()))
-        return NotFound(what=f"a date in '{phrase}' ({tool.name}.{name})")
-    args: dict[str, Any] = {}
-    origins = [Origin.USER]
+        return NotFound(what=f"date in '{phrase}'" if phrase else f"{_words(name)} in the request")
+    reader = _Reader(host, results, choices or Choices())
+    args: dict[str, Argument] = {}
     for param, argument in zip(tool.params, step.args, strict=True):
-        if param.name in dates.values:
-            args[param.name] = dates.values[param.name]
-            continue
-        value = _argument(param, argument, host, results, origins)
+        value = dates.values.get(param.name) or reader.argument(param, argument)
         if isinstance(value, Result):
             return value
         args[param.name] = value
-    return Call(step=step.id, tool=tool, args=args, origin=_lowest(origins))
+    return Prepared(
+        step=step.id,
+        tool=tool,
+        args=MappingProxyType(args),
+        labels=MappingProxyType(reader.labels),
+        origin=_lowest(reader.origins),
+    )
 
 
-def resolve_entity(param: Param, text: str, host: Host) -> str | Result:
-    """Turn a written name into an address, number or path, or say why not."""
-    if not text or param.entity is None:
-        return text
-    if param.entity == "file":
-        found_file = find_file(host, text)
-        return found_file.path if isinstance(found_file, FileEntry) else found_file
-    if _ADDRESS.fullmatch(text) or (param.entity == "contact-phone" and _NUMBER.fullmatch(text)):
-        return text
-    what: Literal["email", "phone"] = "phone" if param.entity == "contact-phone" else "email"
-    found = contact_value(host, text, what)
-    return found.value.text if isinstance(found, Ok) else found
+def fill(prepared: Prepared, results: Mapping[int, Result]) -> Call | Result:
+    """Put the results of earlier steps in place of the references that are left.
+
+    Each reference is replaced once and as a value: a result that looks like a
+    reference stays what it is.
+    """
+    args: dict[str, Any] = {}
+    origins = [prepared.origin]
+    for param in prepared.tool.params:
+        argument = prepared.args[param.name]
+        items = argument if isinstance(argument, tuple) else (argument,)
+        values = [_filled(item, results, origins) for item in items]
+        if missing := next((value for value in values if isinstance(value, Result)), None):
+            return missing
+        args[param.name] = _each_once(param, values) if param.is_list else values[0]
+    return Call(args=args, origin=_lowest(origins))
 
 
-def _argument(
-    param: Param,
-    argument: Argument,
-    host: Host,
-    results: Mapping[int, Result],
-    origins: list[Origin],
-) -> Any:
-    if not isinstance(argument, tuple):
-        return _scalar(param, argument, host, results, origins)
-    values = []
-    for item in argument:
-        value = _scalar(param, item, host, results, origins)
-        if isinstance(value, Result):
+class _Reader:
+    """Reads the arguments of one step; collects how to show them and how far to trust them."""
+
+    def __init__(self, host: Host, results: Mapping[int, Result], choices: Choices) -> None:
+        self.labels: dict[str, str] = {}
+        self.origins = [Origin.USER]
+        self._host = host
+        self._results = results
+        self._choices = choices
+
+    def argument(self, param: Param, argument: Argument) -> Argument | Result:
+        if not isinstance(argument, tuple):
+            return self._scalar(param, argument)
+        values: list[Scalar] = []
+        for item in argument:
+            value = self._scalar(param, item)
+            if isinstance(value, Result):
+                return value
+            values.append(value)
+        return tuple(_each_once(param, values))
+
+    def _scalar(self, param: Param, value: Scalar) -> Scalar | Result:
+        if isinstance(value, Ref | Template):
+            return self._read(value)
+        if not isinstance(value, str) or not value:
             return value
-        values.append(value)
-    return list(dict.fromkeys(values))
+        if param.kind is Kind.WHEN:  # an item of a list: a single date is read before
+            moment = resolve(value, self._host.now)
+            known = moment and _iso(moment.start, moment.has_time)
+            return known or NotFound(what=f"date in '{value}'")
+        return self._entity(param, value) if param.entity else value
 
-
-def _scalar(
-    param: Param,
-    value: Scalar,
-    host: Host,
-    results: Mapping[int, Result],
-    origins: list[Origin],
-) -> Any:
-    if isinstance(value, Ref):
-        return _read(value, results, origins)
-    if isinstance(value, Template):
-        parts = []
+    def _read(self, value: Ref | Template) -> Scalar | Result:
+        """Put in what is known; a template stays one while a part of it is not."""
+        if isinstance(value, Ref):
+            if value.step not in self._results:
+                return value
+            text = _value(value, self._results, self.origins)
+            self._label(value)
+            return text
+        parts: list[str | Ref] = []
         for part in value.parts:
-            text = _read(part, results, origins) if isinstance(part, Ref) else part
-            if isinstance(text, Result):
-                return text
-            parts.append(text)
-        return "".join(parts)
-    return resolve_entity(param, value, host) if isinstance(value, str) else value
+            known = self._read(part) if isinstance(part, Ref) else part
+            if isinstance(known, Result):
+                return known
+            parts.append(known if isinstance(known, Ref) else str(known))
+        done = all(isinstance(part, str) for part in parts)
+        return "".join(map(str, parts)) if done else Template(tuple(parts))
+
+    def _entity(self, param: Param, text: str) -> str | Result:
+        """Turn a written name into an address, number or path, or say why not."""
+        if param.entity == "file":
+            return self._file(text)
+        phone = param.entity == "contact-phone"
+        if _ADDRESS.fullmatch(text) or (phone and _NUMBER.fullmatch(text)):
+            return text
+        what: Literal["email", "phone"] = "phone" if phone else "email"
+        found = contact_value(self._host, text, what)
+        if isinstance(found, Ambiguous):
+            found = self._choices.settle(found, what)
+        if not isinstance(found, Ok):
+            return found
+        self.origins.append(found.value.origin)
+        self._name(found)
+        return found.value.text
+
+    def _file(self, text: str) -> str | Result:
+        found: FileEntry | Result = find_file(self._host, text)
+        if isinstance(found, Ambiguous):
+            found = self._choices.settle(found, "path")
+        if isinstance(found, FileEntry):
+            self.origins.append(Origin.STORE)
+            self.labels[found.path] = f"{found.path} ({found.size:,} bytes)"
+            return found.path
+        return found.value.text if isinstance(found, Ok) else found
+
+    def _label(self, ref: Ref) -> None:
+        result = self._results.get(ref.step)
+        if isinstance(result, Ok) and ref.field in (None, "email", "phone"):
+            self._name(result)
+
+    def _name(self, found: Ok) -> None:
+        """Remember whose address or number a value is."""
+        name, text = found.value.fields.get("name"), found.value.text
+        if name and name != text and {"email", "phone"} & found.value.fields.keys():
+            self.labels[text] = f"{name} <{text}>"
 
 
-def _read(ref: Ref, results: Mapping[int, Result], origins: list[Origin]) -> str | Result:
+def _filled(value: Scalar, results: Mapping[int, Result], origins: list[Origin]) -> Any:
+    if isinstance(value, Ref):
+        return _value(value, results, origins)
+    if not isinstance(value, Template):
+        return value
+    parts = []
+    for part in value.parts:
+        text = _value(part, results, origins) if isinstance(part, Ref) else part
+        if isinstance(text, Result):
+            return text
+        parts.append(text)
+    return "".join(parts)
+
+
+def _value(ref: Ref, results: Mapping[int, Result], origins: list[Origin]) -> str | Result:
     """Return what a reference stands for; a step without a value stops its dependants."""
     result = results.get(ref.step)
     if not isinstance(result, Ok):
@@ -185,8 +336,36 @@ def _read(ref: Ref, results: Mapping[int, Result], origins: list[Origin]) -> str
     return result.value.fields[ref.field]
 
 
+def _end(phrase: str, start: Resolved, now: datetime) -> Resolved | None:
+    """Read the end of something that begins at a known moment.
+
+    A day that is said counts from now, as the start's does ("tomorrow at 5");
+    a time alone, or what would lie before the start, counts from the start.
+    """
+    said = resolve(phrase, now)
+    if said is not None and said.has_date and said.start > start.start:
+        return said
+    later = resolve(phrase, start.start)
+    if later is not None:
+        return later
+    length = next((part for part in find(phrase, start.start) if part.kind == "duration"), None)
+    if length is None or length.end is None:
+        return None
+    whole_days = length.duration is not None and not length.duration.seconds
+    return replace(length, start=length.end, has_time=start.has_time or not whole_days)
+
+
+def _each_once(param: Param, values: list[Any]) -> list[Any]:
+    """Drop repeated people and files; other lists stay as they are."""
+    return list(dict.fromkeys(values)) if param.entity else values
+
+
 def _iso(moment: datetime, has_time: bool) -> str:
     return moment.isoformat() if has_time else moment.date().isoformat()
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _lowest(origins: list[Origin]) -> Origin:

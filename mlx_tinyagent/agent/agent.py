@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.act.executor import Callbacks, StepResult, run
-from mlx_tinyagent.agent.joiner import answer
-from mlx_tinyagent.agent.planner import Planned, Planner
+from mlx_tinyagent.agent.joiner import answer, problem
+from mlx_tinyagent.agent.planner import Planned, Planner, counts_json
 from mlx_tinyagent.plan.graph import as_calls
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.prompt.render import Request, Turn
 from mlx_tinyagent.tools.backend import Backend, Host, Writer
 from mlx_tinyagent.tools.base import ToolSet
-from mlx_tinyagent.tools.results import Ambiguous, Ok, Result, explain
+from mlx_tinyagent.tools.results import Ambiguous, NotFound, Ok
 from mlx_tinyagent.trace import Trace
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Reply:
     Attributes:
         query: The request.
         plan: The plan.
+        plan_text: The plan as it was written.
         results: One result per step; empty for a dry run.
         text: The answer.
         trace: Seconds by stage.
@@ -50,23 +51,25 @@ class Reply:
 
     @property
     def exit_code(self) -> int:
-        """The command line's exit code: 0 done, 5 a tool failed, 6 an answer is needed."""
+        """The command line's exit code: 0 done, 5 a tool failed, 6 an answer is needed.
+
+        Something that is not there or not clear (a person, a file, a date) asks
+        the user; that goes before a failure.
+        """
         outcomes = [outcome.result for outcome in self.results]
-        if self.plan.ask is not None or any(isinstance(o, Ambiguous) for o in outcomes):
+        if self.plan.ask is not None or any(isinstance(o, Ambiguous | NotFound) for o in outcomes):
             return 6
         return 0 if all(isinstance(outcome, Ok) for outcome in outcomes) else 5
 
     def as_json(self) -> dict[str, Any]:
         """Return the documented JSON object."""
-        import dataclasses
-
         return {
             "query": self.query,
             "plan": {"calls": as_calls(self.plan), "text": self.plan_text},
             "results": [_result_json(outcome) for outcome in self.results],
             "reply": self.text,
             "timings": self.trace.rounded(),
-            "counts": dataclasses.asdict(self.counts) if self.counts else {},
+            "counts": counts_json(self.counts) if self.counts else {},
         }
 
 
@@ -111,8 +114,8 @@ class Agent:
             on_text: Called with the plan text while it is written.
 
         Raises:
-            TinyAgentError: In one of its kinds; nothing was changed unless the
-                reply says so.
+            TinyAgentError: In one of its kinds; nothing was changed.
+            Stopped: Ctrl-C while steps ran; it says what became of each.
         """
         if self.planner is None:
             raise ValueError("this agent has no planner")
@@ -147,8 +150,15 @@ class Agent:
     def run_plan(self, plan: Plan, text: str, query: str, callbacks: Callbacks | None) -> Reply:
         """Run a given plan through the same gate.
 
+        Args:
+            plan: A checked plan.
+            text: The plan as it was written.
+            query: The request it answers; the writer of bodies reads it.
+            callbacks: How to ask for approval and report progress.
+
         Raises:
             RefusedError: It changes something and was not approved.
+            Stopped: Ctrl-C while steps ran.
         """
         trace = Trace()
         results, reply = self._run(plan, query, self.clock(), callbacks, trace)
@@ -187,13 +197,10 @@ class Agent:
 
 
 def _result_json(outcome: StepResult) -> dict[str, Any]:
-    result: Result = outcome.result
-    done = isinstance(result, Ok)
+    result = outcome.result
     return {
         "id": outcome.id,
-        "tool": outcome.tool,
         "status": result.status,
         "value": result.value.text if isinstance(result, Ok) else None,
-        "error": None if done else explain(result),
-        "seconds": round(outcome.seconds, 4),
+        "error": None if isinstance(result, Ok) else problem(outcome),
     }

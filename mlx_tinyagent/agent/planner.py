@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlx_tinyagent.decode.grammar import GrammarOptions
+from mlx_tinyagent.errors import ModelError, PlanError
 from mlx_tinyagent.plan.graph import parse
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.prompt.render import Request, render
@@ -15,6 +18,7 @@ from mlx_tinyagent.tools.base import ToolSet
 from mlx_tinyagent.trace import Trace
 
 if TYPE_CHECKING:
+    from mlx_tinyagent.decode.drafts import Hints
     from mlx_tinyagent.decode.engine import Counts, Decoded, Engine
 
 
@@ -26,7 +30,7 @@ class Planned:
         plan: The checked plan.
         text: As written by the model.
         retrieved: The tools that were offered, and why.
-        counts: Tokens and passes.
+        counts: Tokens and passes, of both plans where the first one asked for more tools.
         trace: Seconds for retrieve, prefill, decode.
     """
 
@@ -67,13 +71,14 @@ class Planner:
 
         Raises:
             ContextError: The prompt does not fit.
-            PlanError: The plan was cut by a limit.
+            ModelError: The model wrote no usable plan: it was cut by a limit.
             UsageError: An offered name is unknown.
         """
         trace = Trace()
         with trace.span("retrieve"):
             retrieved = self._retrieve(request, offered)
-        plan, decoded = self._write(request, retrieved.tools, on_text, trace)
+        plan, decoded = self._write(request, retrieved, on_text, trace)
+        counts = decoded.counts
         if plan.more_tools:  # once: offer what was asked for as well, and write again
             names = (*retrieved.tools.names, *plan.more_tools)
             more = self.tools.closure(names)
@@ -83,12 +88,13 @@ class Planner:
                 abstain=False,
                 reasons={name: retrieved.reasons.get(name, "asked for") for name in more.names},
             )
-            plan, decoded = self._write(request, more, on_text, trace, more_tools=False)
+            plan, decoded = self._write(request, retrieved, on_text, trace, more_tools=False)
+            counts = _sum(counts, decoded.counts)
         return Planned(
             plan=plan,
             text=decoded.text,
             retrieved=retrieved,
-            counts=decoded.counts,
+            counts=counts,
             trace=trace,
         )
 
@@ -97,20 +103,21 @@ class Planner:
             chosen = self.tools.subset(offered)
             reasons = dict.fromkeys(chosen.names, "given")
             return Retrieved(tools=chosen, scores={}, abstain=False, reasons=reasons)
-        earlier = " ".join(turn.query for turn in request.history[-1:])
-        return self._retriever.select(f"{earlier} {request.query}".strip(), self.tools)
+        return self._retriever.select(retrieval_query(request), self.tools)
 
     def _write(
         self,
         request: Request,
-        tools: ToolSet,
+        retrieved: Retrieved,
         on_text: Callable[[str], None] | None,
         trace: Trace,
         *,
         more_tools: bool = True,
     ) -> tuple[Plan, Decoded]:
         from mlx_tinyagent.decode.constraint import PlanConstraint
+        from mlx_tinyagent.decode.drafts import Drafter
 
+        tools = retrieved.tools
         tokenizer = self.engine.model.tokenizer
         hidden = tuple(name for name in self.tools.names if name not in tools)
         options = GrammarOptions(more_tools=hidden if more_tools else ())
@@ -118,7 +125,47 @@ class Planner:
             tokenizer.llguidance_tokenizer(), tools, request.sources(), options
         )
         prompt = render(request, tools, tokenizer.chat_frame())
-        decoded = self.engine.plan(prompt, constraint, on_text=on_text)
+        drafter = Drafter(tools, request.query, _hints(request, retrieved.scores))
+        try:
+            decoded = self.engine.plan(prompt, constraint, drafter=drafter, on_text=on_text)
+            plan = parse(decoded.text, tools)
+        except PlanError as error:
+            raise ModelError(
+                f"{self.engine.model.name} wrote no usable plan ({error.reason}); "
+                "put the request in fewer or other words"
+            ) from error
         for name, seconds in decoded.trace.seconds.items():
             trace.seconds[name] = trace.seconds.get(name, 0.0) + seconds
-        return parse(decoded.text, tools), decoded
+        return plan, decoded
+
+
+def retrieval_query(request: Request) -> str:
+    """Return the text that tools are retrieved for: the last turn counts too ("and Ana")."""
+    earlier = " ".join(turn.query for turn in request.history[-1:])
+    return f"{earlier} {request.query}".strip()
+
+
+def counts_json(counts: Counts) -> dict[str, int]:
+    """Return the documented counts of one request."""
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "prompt_tokens_computed": counts.prompt_tokens_computed,
+        "plan_tokens": counts.plan_tokens,
+        "forward_passes": counts.forward_passes,
+    }
+
+
+def _sum(first: Counts, second: Counts) -> Counts:
+    """Add up what two plans cost."""
+    one, two = dataclasses.asdict(first), dataclasses.asdict(second)
+    return dataclasses.replace(first, **{name: value + two[name] for name, value in one.items()})
+
+
+def _hints(request: Request, scores: Mapping[str, float]) -> Hints:
+    """Say what a drafter may know: the request's date phrases and the retrieval scores."""
+    from mlx_tinyagent.act.dates import find
+    from mlx_tinyagent.decode.drafts import Hints
+
+    moment = request.now or datetime(2000, 1, 3)  # where phrases stand does not depend on it
+    dates = tuple(found.text for found in find(request.query, moment))
+    return Hints(dates=dates, scores=scores)

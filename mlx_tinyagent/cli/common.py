@@ -1,11 +1,10 @@
-"""What commands share: exit codes, progress, and putting an agent together."""
+"""What commands share: options, exit codes, progress, and putting an agent together."""
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_tinyagent.config import paths
-from mlx_tinyagent.errors import ContextError, InputError, TinyAgentError
+from mlx_tinyagent.errors import ContextError, InputError, TinyAgentError, UsageError
 
 if TYPE_CHECKING:
     from mlx_tinyagent.agent.agent import Agent
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     from mlx_tinyagent.tools.base import ToolSet
 
 INTERRUPTED = 130
+NO_MEMORY = 4
 MAX_QUERY_CHARS = 16_384
 DEFAULT_MODEL = "smollm2-135m"
+_STREAM_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)  # of writing an answer
 
 model_option = click.option(
     "--model", default=DEFAULT_MODEL, show_default=True, help="Alias, Hub id or folder."
@@ -38,32 +39,46 @@ adapter_option = click.option(
 tools_option = click.option(
     "--tools",
     "tools_name",
+    metavar="FILE|JSON|NAME",
     default="tinyagent16",
     show_default=True,
-    help="Name, .py file (it runs as code) or .json file of function schemas.",
+    help="A .py file (it runs as code), function schemas (a .json file or JSON text), or a name.",
+)
+backend_option = click.option(
+    "--backend", default="local", show_default=True, help="Where actions happen."
 )
 
 
 def run_cli(command: click.Command) -> None:
     """Run the command line and leave with the documented exit code."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal or pipe cannot show is escaped
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else _ESCAPED)
     try:
         code = command.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = _fail(_interruption(stop), INTERRUPTED)
     except TinyAgentError as error:
         code = _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+    except MemoryError:
+        code = _fail("there is not enough memory; use a smaller or a quantized model", NO_MEMORY)
+    except OSError as error:
+        code = _stream_error(error)
     except Exception:  # a bug: one line for the user, the traceback in a private file
-        code = _fail(_crash_report(), 1)
+        from mlx_tinyagent.cli.crash import report
+
+        code = _fail(report(), 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+_ESCAPED = "backslashreplace"
 
 
 def _fail(message: str, code: int) -> int:
@@ -71,20 +86,27 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _crash_report() -> str:
-    """Write the traceback to a file only the user can read; returns the line to show."""
-    from mlx_tinyagent.files import atomic_write
+def _interruption(stop: BaseException) -> str:
+    """Say what an interruption left: click wraps the one that was raised."""
+    from mlx_tinyagent.cli.talk import what_was_stopped
 
-    number = secrets.token_hex(4)
-    kind = sys.exc_info()[0]
-    name = kind.__name__ if kind else "error"
-    file = paths().cache / "crashes" / f"{number}.txt"
-    try:
-        frames = traceback.format_exc()
-        atomic_write(file, frames, private=True)
-    except TinyAgentError:
-        return f"internal error {name} (crash {number}; no report could be written)"
-    return f"internal error {name} (crash {number}); the report is in {file}"
+    cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__
+    return what_was_stopped(cause) if isinstance(cause, KeyboardInterrupt) else "interrupted"
+
+
+def _stream_error(error: OSError) -> int:
+    """Report that the answer could not be written; any other error of the system is a bug."""
+    if error.filename is None and (
+        isinstance(error, BrokenPipeError) or error.errno in _STREAM_ERRORS
+    ):
+        with open(os.devnull, "wb") as nowhere:  # what is still buffered cannot be written either
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 1
+        return _fail(f"the answer could not be written: {error.strerror}", 1)
+    from mlx_tinyagent.cli.crash import report
+
+    return _fail(report(), 1)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -93,7 +115,17 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def interactive() -> bool:
     """Whether a person can answer questions here."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def colored() -> bool:
+    """Whether text for people may carry styles: on a terminal, unless NO_COLOR says no."""
+    return bool(sys.stderr.isatty()) and not os.environ.get("NO_COLOR")
+
+
+def dim(text: str) -> str:
+    """Style something that is not the answer."""
+    return click.style(text, dim=True) if colored() else text
 
 
 def check_query(query: str) -> str:
@@ -125,9 +157,9 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(_plain(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
@@ -139,8 +171,13 @@ def status(message: str) -> Iterator[None]:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(message):
+    with Console(stderr=True).status(_plain(message)):
         yield
+
+
+def _plain(text: str) -> str:
+    """Keep a model's name from being read as markup."""
+    return text.replace("[", r"\[")
 
 
 def load_tool_set(name: str) -> ToolSet:
@@ -160,10 +197,10 @@ def load_model(name: str, adapter: str | None) -> LanguageModel:
         spec = resolve(name)
         with progress_bar(f"Fetching {name}") as report:
             pull(spec, report)
-    from mlx_tinyagent.models.language import load
-
     folder = None if adapter in (None, "none") else Path(str(adapter)).expanduser()
     with status(f"Loading {name}"):
+        from mlx_tinyagent.models.language import load
+
         return load(name, adapter=folder)
 
 
@@ -185,13 +222,27 @@ def make_planner(model: LanguageModel, tools: ToolSet, retrieval: str = "on") ->
     return Planner(engine, tools, make_retriever(retrieval))
 
 
-def open_backend(name: str) -> Backend:
-    """Open the backend of a ``--backend`` option."""
+@contextmanager
+def open_backend(name: str) -> Iterator[Backend]:
+    """Open the backend of a ``--backend`` option.
+
+    Raises:
+        UsageError: There is none of that name.
+        StoreError: The store cannot be opened.
+    """
     from mlx_tinyagent.tools.local import LocalBackend, user_store
 
     if name != "local":
-        raise click.BadParameter(f"{name!r}: this version has the local backend only")
-    return LocalBackend(user_store(paths()))
+        raise UsageError(f"no backend is called {name!r}; this version has: local")
+    store = user_store(paths())
+    try:
+        yield LocalBackend(store)
+    except KeyboardInterrupt:  # a tool may still hold the store; leaving does not wait for it
+        raise
+    except BaseException:
+        store.close()
+        raise
+    store.close()
 
 
 def make_agent(tools: ToolSet, backend: Backend, planner: Planner | None) -> Agent:

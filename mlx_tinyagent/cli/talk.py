@@ -1,35 +1,90 @@
-"""Talking to the person at the terminal: approval, choices, progress. All on stderr."""
+"""Talking to the person at the terminal: approval, choices, progress. All on stderr.
+
+What is shown may hold text of others (a contact's name, a file's name, a note),
+so control characters are shown and never obeyed. What is answered counts only
+if it was typed after the question: one line, and nothing behind it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import sys
+import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from mlx_tinyagent.act.executor import Callbacks
-from mlx_tinyagent.act.gate import Preview
-from mlx_tinyagent.cli.common import interactive
+from mlx_tinyagent.act.executor import Callbacks, StepResult, Stopped
+from mlx_tinyagent.act.gate import Preview, PreviewStep
+from mlx_tinyagent.agent.joiner import problem, words
+from mlx_tinyagent.cli.common import interactive, status
 from mlx_tinyagent.errors import RefusedError
-from mlx_tinyagent.tools.results import Ambiguous, Candidate
+from mlx_tinyagent.plan.schema import Step
+from mlx_tinyagent.tools.results import Ambiguous, Candidate, Ok, Unknown, explain
+
+_YES = ("y", "yes")
+_LINE_BYTES = 4096
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that a terminal may obey
 
 
-def callbacks(*, yes: bool) -> Callbacks:
-    """Return how ``ask`` and ``run`` talk to their user.
+class Conversation:
+    """How ``ask``, ``run`` and ``chat`` talk to their user while a plan runs.
 
     Args:
-        yes: Whether the plan counts as approved.
+        yes: Whether the plan counts as approved, unseen. Then it runs whole or,
+            where a question is open, not at all.
     """
-    return Callbacks(
-        approve=(lambda shown: True) if yes else approve,
-        choose=choose if interactive() and not yes else None,
-    )
+
+    def __init__(self, *, yes: bool = False) -> None:
+        self._yes = yes
+        self._progress = contextlib.ExitStack()
+        self._running: dict[int, str] = {}
+
+    def callbacks(self) -> Callbacks:
+        """Return the executor's callbacks."""
+        return Callbacks(
+            approve=(lambda shown: True) if self._yes else self._quietly(approve),
+            choose=self._quietly(choose) if interactive() else None,
+            partial=interactive() and not self._yes,
+            started=self._started,
+            finished=self._finished,
+        )
+
+    def close(self) -> None:
+        """Take the progress line away."""
+        self._progress.close()
+
+    def _quietly(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Ask without a progress line in the way."""
+
+        def asked(shown: Any) -> Any:
+            self.close()
+            return ask(shown)
+
+        return asked
+
+    def _started(self, step: Step) -> None:
+        self._running[step.id] = words(step.tool)
+        self._show()
+
+    def _finished(self, outcome: StepResult) -> None:
+        self._running.pop(outcome.id, None)
+        self._show()
+
+    def _show(self) -> None:
+        self.close()
+        if self._running:
+            self._progress.enter_context(status(", ".join(self._running.values())))
 
 
 def approve(shown: Preview) -> bool:
     """Show the whole plan and ask once; anything but an explicit yes is no.
 
     Raises:
-        RefusedError: There is no terminal to ask at.
+        RefusedError: There is no terminal to ask at, or Ctrl-C was the answer.
     """
     if not interactive():
         raise RefusedError(
@@ -37,27 +92,95 @@ def approve(shown: Preview) -> bool:
             "(--yes approves it)"
         )
     click.echo(render(shown), err=True)
-    click.echo("Do this? [y/N] ", err=True, nl=False)
-    return sys.stdin.readline().strip().casefold() in ("y", "yes")
-
-
-def render(shown: Preview) -> str:
-    """Write a preview for people: one step per paragraph, resolved values, what will not run."""
-    lines = []
-    for step in shown.steps:
-        mark = "will not run" if step.blocked else step.effect
-        lines.append(f"  {step.id}. {step.tool}  [{mark}]")
-        lines += [f"       {name}: {value}" for name, value in step.args]
-    return "\n".join(lines)
+    try:
+        answer = read_answer("Do this? [y/N] ")
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        raise RefusedError("not approved: nothing was changed") from None
+    return answer is not None and answer.strip().casefold() in _YES
 
 
 def choose(ambiguous: Ambiguous) -> Candidate | None:
     """Let the user pick one of several candidates; an empty answer picks none."""
-    click.echo(f"  {ambiguous.what} is not clear:", err=True)
+    click.echo(f"  {visible(ambiguous.what)} is not clear:", err=True)
     for number, candidate in enumerate(ambiguous.candidates, start=1):
-        click.echo(f"    {number}. {candidate.label}", err=True)
-    click.echo("  Which one? (number, empty for none) ", err=True, nl=False)
-    answer = sys.stdin.readline().strip()
+        click.echo(f"    {number}. {visible(candidate.label)}", err=True)
+    answer = (read_answer("  Which one? (number, empty for none) ") or "").strip()
     if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(ambiguous.candidates):
         return ambiguous.candidates[int(answer) - 1]
     return None
+
+
+def read_answer(question: str) -> str | None:
+    """Ask at the terminal and return the line that is typed then.
+
+    Keys hit before the question do not count, and a line with more behind it
+    was pasted, not answered.
+
+    Returns:
+        The line, or None at the end of input or where more than a line came.
+    """
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    with contextlib.suppress(termios.error):
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+    click.echo(question, err=True, nl=False)
+    line = os.read(descriptor, _LINE_BYTES).decode(errors="replace")
+    if not line.endswith("\n"):
+        click.echo(err=True)
+        return None
+    if select.select([descriptor], [], [], 0)[0]:
+        with contextlib.suppress(termios.error):
+            termios.tcflush(descriptor, termios.TCIFLUSH)
+        return None
+    return line
+
+
+def render(shown: Preview) -> str:
+    """Write a preview for people: one step per paragraph, resolved values, what will not run."""
+    return "\n".join(line for step in shown.steps for line in _step(step))
+
+
+def _step(step: PreviewStep) -> list[str]:
+    title = f"  {step.id}. {words(step.tool)}"
+    if step.result is not None:
+        told = explain(step.result) if isinstance(step.result, Ok) else _why(step, step.result)
+        return [f"{title}: {visible(told.splitlines()[0] if told else 'done')}"]
+    if step.problem is not None:
+        return [f"{title}  [will not run] {visible(_why(step, step.problem))}"]
+    lines = [f"{title}  [{step.effect}]"]
+    for name, value in step.args:
+        first, *rest = visible(value).split("\n")
+        lines += [f"       {words(name)}: {first}", *(f"       | {line}" for line in rest)]
+    return lines
+
+
+def _why(step: PreviewStep, result: Any) -> str:
+    return problem(StepResult(id=step.id, tool=step.tool, args={}, result=result, seconds=0))
+
+
+def what_was_stopped(stop: KeyboardInterrupt) -> str:
+    """Say in one line what an interruption left behind."""
+    if not isinstance(stop, Stopped):
+        return "interrupted"
+    done = [o for o in stop.results if isinstance(o.result, Ok) and o.result.record]
+    unsure = [o for o in stop.results if isinstance(o.result, Unknown)]
+    told = [f"done: {explain(o.result)}" for o in done]
+    told += [f"still running, so perhaps done: {words(o.tool)}" for o in unsure]
+    return visible(f"interrupted; {' '.join(told) or 'nothing was changed'}")
+
+
+def visible(text: str) -> str:
+    """Show control characters instead of letting a terminal obey them; newlines and tabs stay."""
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else _escaped(char)
+        for char in text
+    )
+
+
+def _escaped(char: str) -> str:
+    return "" if char in _JOINERS else char.encode("unicode_escape").decode()
+
+
+_JOINERS = "\u200c\u200d\ufeff"

@@ -20,6 +20,7 @@ from mlx_tinyagent.tools.base import REQUIRED, Kind, Param, Tool, ToolSet
 from mlx_tinyagent.tools.catalog import MEETING_MINUTES
 
 ANY_DAY = datetime(2024, 5, 15, 9, 0)  # a reference day for reading phrases whose own is unknown
+NEAR = 12  # characters between a start and the end that belongs to it
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?")
 _EMBEDDED = re.compile(r"\$(?:\{(\d{1,3})\}|(\d{1,3})(?!\d))")
 _SPANS = (Kind.SPAN, Kind.TEXT, Kind.TEMPLATE)
@@ -104,6 +105,7 @@ class _Reader:
         self.query, self.tools, self.report = query, tools, report
         self.now = now
         self.marks: set[str] = set()
+        self.start: Resolved | None = None  # the phrase that the call's start came from
         self.mentions = [m for m in find(query, now or ANY_DAY) if m.has_date or m.has_time]
 
     def call(self, call: Call) -> Call:
@@ -189,6 +191,7 @@ class _Reader:
             phrase = self._end_phrase(iso)
         else:
             best = max(self.mentions, key=lambda m: self._score(m, iso, anchor), default=None)
+            self.start = best
             phrase = best.text if best is not None else None
         if phrase is not None:
             self.report.dates_from_request += 1
@@ -219,13 +222,19 @@ class _Reader:
         return score
 
     def _end_phrase(self, iso: re.Match[str]) -> str | None:
-        """Return a clock of the request that an end came from, unless a range says it already."""
-        hour, minute = int(iso[4] or 0), int(iso[5] or 0)
+        """Return the words behind the start that an end came from.
+
+        Empty if the start's own phrase is a range, which brings its end; None
+        if nothing near it says the end.
+        """
+        start = self.start
+        if start is None or start.end is not None:
+            return None if start is None else ""
+        wanted = (int(iso[4] or 0), int(iso[5] or 0))
         for mention in self.mentions:
-            if mention.end is not None and (mention.end.hour, mention.end.minute) == (hour, minute):
-                return ""  # the start's own phrase is a range and brings its end
-        for mention in self.mentions:
-            if mention.has_time and (mention.start.hour, mention.start.minute) == (hour, minute):
+            gap = mention.span[0] - start.span[1]
+            same = mention.has_time and (mention.start.hour, mention.start.minute) == wanted
+            if same and 0 <= gap <= NEAR:
                 return mention.text
         return None
 

@@ -59,14 +59,43 @@ def words(text: str) -> frozenset[str]:
     return frozenset(normalized(text).split())
 
 
+class Known:
+    """Texts that others are compared with.
+
+    Two sets of words with Jaccard t share at least one of the
+    ``n - ceil(t n) + 1`` rarest words of each (prefix filtering: Bayardo, Ma,
+    Srikant, WWW 2007), so only those are indexed and looked up.
+
+    Args:
+        texts: The texts.
+        threshold: Token Jaccard from which two texts count as the same.
+    """
+
+    def __init__(self, texts: Sequence[str], *, threshold: float = THRESHOLD) -> None:
+        self.threshold = threshold
+        self._groups = [words(text) for text in texts]
+        self._frequency = Counter(word for group in self._groups for word in group)
+        self._index: dict[str, list[int]] = defaultdict(list)
+        for number, group in enumerate(self._groups):
+            for word in _prefix(group, self._frequency, threshold):
+                self._index[word].append(number)
+
+    def closest(self, text: str) -> tuple[int, float] | None:
+        """Return position and score of the most similar text, the first of equals."""
+        group = words(text)
+        best: tuple[int, float] | None = None
+        prefix = _prefix(group, self._frequency, self.threshold)
+        for other in sorted({n for word in prefix for n in self._index.get(word, ())}):
+            score = jaccard(self._groups[other], group)
+            if score >= self.threshold and (best is None or score > best[1]):
+                best = other, score
+        return best
+
+
 def overlaps(
     first: Sequence[str], second: Sequence[str], *, threshold: float = THRESHOLD
 ) -> Iterator[Pair]:
     """Yield, for each text of ``second``, the closest text of ``first`` at or above a threshold.
-
-    Two sets with Jaccard t share at least one of the ``n - ceil(t n) + 1``
-    rarest words of the larger (prefix filtering: Bayardo, Ma, Srikant, WWW
-    2007), so only those are indexed and looked up.
 
     Args:
         first: Texts to compare with.
@@ -76,24 +105,11 @@ def overlaps(
     Yields:
         At most one pair per text of ``second``, in its order.
     """
-    known = [words(text) for text in first]
-    wanted = [words(text) for text in second]
-    frequency = Counter(word for group in (*known, *wanted) for word in group)
-    index: dict[str, list[int]] = defaultdict(list)
-    for number, group in enumerate(known):
-        for word in _prefix(group, frequency, threshold):
-            index[word].append(number)
-    for number, group in enumerate(wanted):
-        best: Pair | None = None
-        candidates = {
-            other for word in _prefix(group, frequency, threshold) for other in index.get(word, ())
-        }
-        for other in sorted(candidates):
-            score = jaccard(known[other], group)
-            if score >= threshold and (best is None or score > best.score):
-                best = Pair(first=other, second=number, score=score)
-        if best is not None:
-            yield best
+    known = Known(first, threshold=threshold)
+    for number, text in enumerate(second):
+        found = known.closest(text)
+        if found is not None:
+            yield Pair(first=found[0], second=number, score=found[1])
 
 
 def duplicates(texts: Sequence[str], *, threshold: float = THRESHOLD) -> Iterator[Pair]:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from mlx_tinyagent.errors import InputError, RecordError, StoreError
 
-MAX_LINE_BYTES = 4 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 MAX_DEPTH = 64  # nesting of lists and objects in one row
 MAX_BAD_SHARE = 0.01  # of all rows, that skipping tolerates
 
@@ -162,7 +162,7 @@ def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 number += 1
                 cut = len(raw) > MAX_LINE_BYTES
                 while cut and not raw.endswith(b"\n"):  # drop the rest without keeping it
-                    rest = file.readline(MAX_LINE_BYTES)
+                    rest = file.readline(1 << 16)
                     if not rest or rest.endswith(b"\n"):
                         break
                 yield number, raw

@@ -30,111 +30,15 @@ _RELATIVES = re.compile(
     re.IGNORECASE,
 )
 _CALENDAR = frozenset(
-    [
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "today",
-        "tomorrow",
-    ]
+    "monday tuesday wednesday thursday friday saturday sunday january february march april may "
+    "june july august september october november december today tomorrow".split()
 )
 _SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "but",
-        "to",
-        "of",
-        "in",
-        "on",
-        "at",
-        "for",
-        "with",
-        "from",
-        "by",
-        "about",
-        "then",
-        "also",
-        "please",
-        "can",
-        "could",
-        "i",
-        "it",
-        "my",
-        "me",
-        "is",
-        "are",
-        "as",
-        "that",
-        "this",
-        "after",
-        "before",
-        "finally",
-        "create",
-        "schedule",
-        "send",
-        "email",
-        "text",
-        "open",
-        "show",
-        "get",
-        "set",
-        "add",
-        "append",
-        "forward",
-        "reply",
-        "remind",
-        "compose",
-        "summarize",
-        "new",
-        "next",
-        "directions",
-        "find",
-        "make",
-        "afterward",
-        "afterwards",
-        "additionally",
-        "once",
-        "lastly",
-        "later",
-        "once",
-        "also",
-        "note",
-        "apple",
-        "maps",
-        "zoom",
-        "sms",
-        "pdf",
-        "email",
-        "use",
-        "use",
-        "let",
-        "give",
-        "attach",
-        "include",
-        "download",
-        "share",
-        "invite",
-    ]
+    "a an the and or but to of in on at for with from by about then also please can could i "
+    "it my me is are as that this after before finally create schedule send email text open "
+    "show get set add append forward reply remind compose summarize new next directions find "
+    "make afterward afterwards additionally once lastly later note apple maps zoom sms pdf "
+    "use let give attach include download share invite".split()
 )
 
 
@@ -278,7 +182,11 @@ class Drafter:
         quoted = " ".join(self._quoted)
         plain = [name for name in self._names if name not in quoted]
         relatives = [match[0] for match in _RELATIVES.finditer(self.query)]
-        found = [name for name in (*plain, *relatives) if not name.isupper()]
+        found = [
+            name
+            for name in (*plain, *relatives)
+            if not name.isupper() and name.lower() not in _CALENDAR
+        ]
         return sorted(dict.fromkeys(found), key=self.query.find)
 
     # Arguments
@@ -301,9 +209,9 @@ class Drafter:
         spans = self._labelled(param, tool, text)
         if param.required or usual == "span":
             spans = spans or self._spans(param, place, text)
-        if spans and usual != "text" and param.kind in (Kind.SPAN, Kind.WHEN, Kind.TEXT):
-            if param.required or param.kind is not Kind.TEXT or usual == "span":
-                return literal(spans[0])
+        copied = param.kind in _COPIED or (param.kind is Kind.TEXT and usual == "span")
+        if spans and copied and usual != "text":
+            return literal(spans[0])
         if param.kind is Kind.BOOL:
             return "False"
         if not param.required and usual != "text":
@@ -422,7 +330,7 @@ class Drafter:
         return following[0].split('"')[0] if following else ""
 
 
-_CUES = frozenset(("note", "zoom", "sms", "pdf", "email", "forward", "reply", "directions", "maps"))
+_CUES = frozenset("note zoom sms pdf email forward reply directions maps".split())
 _MORE_CUES = {
     "send_sms": ("text ", "message"),
     "create_calendar_event": ("meeting", "schedule", "invite"),

@@ -48,3 +48,37 @@ def logits(model: nn.Module, hidden: mx.array) -> mx.array:
         else inner.model.embed_tokens.as_linear(hidden)
     )
     return scores
+
+
+def logits_of(model: nn.Module, hidden: mx.array, ids: mx.array) -> mx.array:
+    """Run the head for some tokens of the vocabulary only.
+
+    Args:
+        model: mlx-lm's module.
+        hidden: Hidden states [rows, hidden].
+        ids: Token ids [count].
+
+    Returns:
+        Logits [rows, count]; the whole head is run and then gathered where its
+        weight is packed or carries more than a weight.
+    """
+    inner: Any = model
+    head = getattr(model, "lm_head", None)
+    head = inner.model.embed_tokens if head is None else head
+    if type(head).__name__ in ("Embedding", "Linear") and "bias" not in head:
+        narrow: mx.array = hidden @ head.weight[ids].T
+        return narrow
+    return logits(model, hidden)[..., ids]
+
+
+def ropes(model: nn.Module) -> list[Any]:
+    """Return the rotary embedding of every layer.
+
+    Raises:
+        ModelError: The layers have none where it is expected.
+    """
+    inner: Any = model
+    try:
+        return [layer.self_attn.rope for layer in inner.model.layers]
+    except AttributeError as error:
+        raise ModelError(f"{type(model).__name__} has no rotary embedding per layer") from error

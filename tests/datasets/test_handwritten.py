@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from mlx_tinyagent.act.executor import Callbacks, StepResult, run
 from mlx_tinyagent.act.resolve import read_dates
+from mlx_tinyagent.decode.grammar import GrammarOptions, Written, line_grammar
 from mlx_tinyagent.evaluate.calls import Call
 from mlx_tinyagent.evaluate.grounding import POINTING, grounding
 from mlx_tinyagent.plan.graph import as_calls, from_calls, parse
@@ -216,6 +218,24 @@ def pointed_at(record: Record) -> Iterator[str]:
                 written = isinstance(item, str) and item and not item.startswith("$")
                 if written and param.kind in POINTING:
                     yield item
+
+
+@pytest.mark.slow
+def test_a_constrained_planner_can_write_every_plan() -> None:
+    """The plan grammar accepts each gold line after the lines before it, ``join()`` included."""
+    guide = LLTokenizer("byte")
+    for record in ALL:
+        if record["ask"]:
+            continue
+        plan = from_calls(record["plan"], TINYAGENT16)
+        said = [record["query"], *(turn["query"] for turn in reversed(record["history"]))]
+        written = [Written(step.id, TINYAGENT16[step.tool]) for step in plan.steps]
+        for done, line in enumerate(write(plan).splitlines()):
+            grammar = line_grammar(written[:done], TINYAGENT16, said, GrammarOptions())
+            matcher = LLMatcher(guide, LLMatcher.grammar_from_lark(grammar))
+            tokens = guide.tokenize_str(line + "\n" * (done < len(written)))
+            assert matcher.try_consume_tokens(tokens) == len(tokens), (record["id"], line)
+            assert matcher.is_accepting(), (record["id"], line)
 
 
 def test_date_phrases_mean_what_the_effect_says() -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from mlx_tinyagent.datasets.importers.base import Imported
+from mlx_tinyagent.datasets.importers.base import Imported, Options
 from mlx_tinyagent.errors import UsageError
 
 _MODULES = {
@@ -22,14 +22,13 @@ _MODULES = {
 FORMATS = tuple(_MODULES)
 
 
-def import_file(path: Path, form: str, *, source: str = "", licence: str = "") -> Imported:
+def import_file(path: Path, form: str, options: Options | None = None) -> Imported:
     """Open a file of some format as examples.
 
     Args:
         path: The file.
         form: One of ``FORMATS``.
-        source: What rows give as their source; the importer's own name if empty.
-        licence: What rows give as their licence; the source's own if empty.
+        options: Source, licence and what to do with invalid plans.
 
     Returns:
         The examples, read while iterating, with a report that fills meanwhile.
@@ -42,4 +41,4 @@ def import_file(path: Path, form: str, *, source: str = "", licence: str = "") -
         raise UsageError(f"no format is called {form!r}; there are {', '.join(FORMATS)}")
     module = import_module(f"mlx_tinyagent.datasets.importers.{_MODULES[form]}")
     read = cast(Callable[..., Imported], module.read)
-    return read(path, source=source, licence=licence)
+    return read(path, options or Options())

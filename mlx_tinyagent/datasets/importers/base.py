@@ -13,7 +13,21 @@ from mlx_tinyagent.datasets.jsonl import Line, read_lines
 from mlx_tinyagent.datasets.record import Example
 from mlx_tinyagent.tools.base import ANY_TEXT, Effect, Kind, Param, Tool, ToolSet, Type
 
-MAX_DECLARED = 4_096  # tools that one file may declare by its calls
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to import.
+
+    Attributes:
+        source: What rows give as their source; the importer's own name if empty.
+        licence: What rows give as their licence; the source's own if empty.
+        keep_invalid: Keep TinyAgent plans that break a rule of ours, marked
+            ``plan-invalid``; for scoring against them, not for training.
+    """
+
+    source: str = ""
+    licence: str = ""
+    keep_invalid: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +107,9 @@ def declare(name: str, calls: Sequence[NamedCall], *, query_of: Callable[[int], 
     )
 
 
+_BLANK: Mapping[Kind, Any] = {Kind.INT: 0, Kind.FLOAT: 0.0, Kind.BOOL: False}
+
+
 def _params(made: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Param, ...]:
     """Declare the arguments that calls of one tool give; those every call gives come first."""
     names: dict[str, int] = {}
@@ -104,7 +121,9 @@ def _params(made: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Param, ...]:
         values = [(query, args[arg]) for query, args in made if arg in args]
         kind, is_list = _kind(values)
         required = names[arg] == len(made)
-        blank = [] if is_list else {Kind.INT: 0, Kind.FLOAT: 0.0, Kind.BOOL: False}.get(kind, "")
+        blank: Any = (
+            [] if is_list else {Kind.INT: 0, Kind.FLOAT: 0.0, Kind.BOOL: False}.get(kind, "")
+        )
         extra: dict[str, Any] = {} if required else {"default": blank}
         params.append(
             Param(

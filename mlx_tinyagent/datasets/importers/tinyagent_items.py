@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mlx_tinyagent.datasets.canonical import Report, canonical
-from mlx_tinyagent.datasets.importers.base import Imported, rows
+from mlx_tinyagent.datasets.importers.base import Imported, Options, rows
 from mlx_tinyagent.datasets.jsonl import Line
 from mlx_tinyagent.datasets.record import Call, Example
-from mlx_tinyagent.errors import PlanError, TinyAgentError
+from mlx_tinyagent.errors import PlanError, UsageError
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 SOURCE = "tinyagent"
+PLAN_INVALID = "plan-invalid"
 LICENCE = "MIT"  # SqueezeAILab/TinyAgent
 
 
-def read(path: Path, *, source: str = "", licence: str = "") -> Imported:
+def read(path: Path, options: Options) -> Imported:
     """Open a file of TinyAgent items; see ``importers.import_file``."""
     report = Report()
-    found = _examples(path, source or SOURCE, licence or LICENCE, report)
+    found = _examples(path, options, report)
     return Imported(examples=found, tools=TINYAGENT16, report=report)
 
 
-def _examples(path: Path, source: str, licence: str, report: Report) -> Iterator[Example]:
+def _examples(path: Path, options: Options, report: Report) -> Iterator[Example]:
+    source = options.source or SOURCE
     needed = {"idx": int, "question": str, "tools": list, "calls": list}
     for line in rows(path, needed):
         calls = [_call(line, item, number) for number, item in enumerate(line.value["calls"], 1)]
@@ -33,9 +36,10 @@ def _examples(path: Path, source: str, licence: str, report: Report) -> Iterator
             query=line.value["question"],
             calls=calls,
             source=source,
-            licence=licence,
+            licence=options.licence or LICENCE,
             report=report,
             offered=line.value["tools"],
+            keep_invalid=options.keep_invalid,
         )
         if example is not None:
             yield example
@@ -61,6 +65,7 @@ def build(
     licence: str,
     report: Report,
     offered: list[str],
+    keep_invalid: bool = False,
 ) -> Example | None:
     """Make an example of one TinyAgent plan; None if its plan breaks our rules.
 
@@ -72,6 +77,8 @@ def build(
         licence: Its licence.
         report: Counts changes and rows left out, by the rule they break.
         offered: Names of tools that were on offer; what the plan needs is added.
+        keep_invalid: Keep a plan that breaks a rule of ours, such as an address
+            where a number belongs, and mark the row ``plan-invalid``.
     """
     if not query.strip():
         report.skip("empty request")
@@ -89,11 +96,14 @@ def build(
             kind="tool" if done.calls else "none_near",
             marks=done.marks,
         )
+    except UsageError:
+        report.skip("plan: unknown-tool")
+        return None
+    try:
         example.bound(TINYAGENT16)
     except PlanError as error:
+        if keep_invalid:
+            return replace(example, marks=(*example.marks, PLAN_INVALID))
         report.skip(f"plan: {error.rule}")
-        return None
-    except TinyAgentError:
-        report.skip("plan: unknown-tool")
         return None
     return example

@@ -70,8 +70,7 @@ class Assembler:
             return self._argument(owner, _param(owner.tool, source.param))
         if param.is_list:
             return self._list(clause, param, source)
-        value = self._scalar(clause, param, source, 0)
-        return value
+        return self._scalar(clause, param, source, 0)
 
     def _list(self, clause: Clause, param: Param, source: Source) -> list[Any]:
         if isinstance(source, Fixed):

@@ -243,7 +243,9 @@ class Maker:
                 return Words(text=self.phone())
             case "file" | "pdf":
                 return self._file(pdf=name == "pdf")
-            case _ if name.startswith("mined_said_") and (name not in self.lexicons or rng.random() < 0.4):
+            case _ if name.startswith("mined_said_") and (
+                name not in self.lexicons or rng.random() < 0.2
+            ):
                 own = self.books[tool.name].fillers.get(param.name) or self.default(tool, param)
                 return Words(text=self.lexicons.pick(own, rng))
             case _:

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mlx_tinyagent.datasets.dedupe import fingerprint
+from mlx_tinyagent.datasets.dedupe import Known, fingerprint
 from mlx_tinyagent.datasets.jsonl import read_objects, write_lines
 from mlx_tinyagent.datasets.record import Example, parse_example
 from mlx_tinyagent.datasets.synth.scene import execute, failures
@@ -29,7 +29,7 @@ from mlx_tinyagent.tools.base import ToolSet
 
 FORMAT = "synth/1"  # any change of what a seed gives bumps it
 SHARD = 500  # examples per shard
-SPARE = 1.25  # drafts per wanted example: some repeat others
+SPARE = 1.3  # drafts per wanted example: some repeat others
 TRIES = 60  # drafts per example before the tool set is given up
 LICENCE = "Apache-2.0"
 SPLITS = ("test", "valid", "train")  # in this order, so that the small ones keep their examples
@@ -54,7 +54,7 @@ class SynthConfig:
     count: int
     valid: int = 1_000
     test: int = 1_000
-    shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
+    shares: Mapping[Stratum, float] = field(default_factory=lambda: dict(SHARES))
     mined: str = ""
 
 
@@ -84,7 +84,8 @@ class SynthReport:
 
     Attributes:
         rows: Rows per file.
-        repeated: Drafts that said the same as an earlier one and were left out.
+        repeated: Drafts left out because an earlier example, or one of another
+            split, says the same.
     """
 
     rows: Mapping[str, int]
@@ -127,12 +128,14 @@ def synthesize(
     rows: dict[str, int] = {}
     wanted = {"test": config.test, "valid": config.valid, "train": config.count}
     maker = _Maker(tools, config, mined, shards, workers, progress, sum(wanted.values()))
+    held: list[str] = []  # requests of the splits that training must not show
     with maker:
         for split in SPLITS:
             path = out / f"{split}.jsonl"
-            merge = _Merge(split, wanted[split], config.seed, seen)
+            merge = _Merge(split, wanted[split], config.seed, seen, Known(held))
             rows[split] = write_lines(path, merge.lines(maker.shards(split, wanted[split])))
             repeated += merge.repeated
+            held += merge.queries if split != "train" else ()
     atomic_write(out / "config.json", json.dumps(_written(tools, config), indent=2) + "\n")
     shutil.rmtree(shards.parent)
     return SynthReport(rows=rows, repeated=repeated)
@@ -175,11 +178,13 @@ def _shard_folder(out: Path, tools: ToolSet, config: SynthConfig, mined: Mined) 
 
 
 class _Merge:
-    """Takes examples in order, drops repeated ones, numbers the rest."""
+    """Takes examples in order, drops repeated ones and leaks, numbers the rest."""
 
-    def __init__(self, split: str, wanted: int, seed: int, seen: set[bytes]) -> None:
+    def __init__(self, split: str, wanted: int, seed: int, seen: set[bytes], held: Known) -> None:
         self.split, self.wanted, self.seed, self.seen = split, wanted, seed, seen
+        self.held = held
         self.repeated = 0
+        self.queries: list[str] = []
 
     def lines(self, shards: Iterator[Path]) -> Iterator[str]:
         taken = 0
@@ -189,10 +194,12 @@ class _Merge:
             for line in read_objects(path):
                 example = parse_example(line)
                 key = fingerprint(example)
-                if key in self.seen:
+                if key in self.seen or self.held.closest(example.query) is not None:
                     self.repeated += 1
                     continue
                 self.seen.add(key)
+                if self.split != "train":
+                    self.queries.append(example.query)
                 record = {**example.as_dict(), "id": f"synth-{self.seed}-{self.split}-{taken}"}
                 yield json.dumps(record, ensure_ascii=False)
                 taken += 1
@@ -219,7 +226,7 @@ class _Maker:
     ) -> None:
         self.job = (tools, config, mined, folder)
         self.folder, self.workers = folder, workers
-        self.progress, self.total, self.made = progress, total, 0
+        self.progress, self.total, self.made = progress, total, 0.0
         self.pool: Any = None
 
     def __enter__(self) -> _Maker:

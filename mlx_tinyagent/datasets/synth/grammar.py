@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -82,7 +82,7 @@ class Template:
         return list(_slots(self.nodes))
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(text: str) -> Template:
     """Parse a template.
 

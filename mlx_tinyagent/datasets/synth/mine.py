@@ -11,24 +11,24 @@ half of the rows are mined, chosen by a hash, so that the other half can judge.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from mlx_tinyagent.act.dates import find
 from mlx_tinyagent.datasets.importers.base import rows
+from mlx_tinyagent.datasets.synth.chain import MAX_SPAN, chain, is_slot, long_spans
 from mlx_tinyagent.datasets.synth.generate import Mined
 from mlx_tinyagent.datasets.synth.lexicon import packaged
 
-MAX_SPAN = 4  # words of a literal span or of a mined value
 MIN_SEEN = 3  # rows in which a literal word must occur
 FEW_ROWS = 150  # with fewer rows of a tool, two occurrences are enough
-REPEATS = 3  # how often one template may stand in a list, so that common ones stay common
 CLOSED_SOURCES = frozenset({"smcalflow"})  # CC BY-SA: neither mined nor trained on
 NOW = datetime(2024, 5, 15, 9, 0)  # phrases are only found, so any moment will do
 
@@ -54,26 +54,32 @@ _ROLES = {
 # Which argument of a tool a role fills, and with which word list.
 _PARAMS: Mapping[str, Mapping[str, str]] = {
     "create_calendar_event": {
-        "event": "{title=mined_event}", "person": "{invitees}", "place": "{location=mined_site}",
+        "event": "{title=mined_event}", "occasion": "{title=meet_word}",
+        "person": "{invitees}", "place": "{location=mined_site}",
     },
     "compose_new_email": {
         "person": "{recipients}", "email": "{recipients=email}", "topic": "{subject=mined_topic}",
-        "event": "{subject=mined_event}", "message": "{context=mined_said_compose_new_email}", "file": "{attachments}",
+        "event": "{subject=mined_event}", "message": "{context=mined_said_compose_new_email}",
+        "file": "{attachments}",
     },
     "send_sms": {"person": "{recipients}", "message": "{message=mined_said_send_sms}"},
     "reply_to_email": {"person": "<mined_person>", "sender": "<mined_person>",
                        "message": "{context=mined_said_reply_to_email}", "file": "{attachments}"},
-    "forward_email": {"person": "{recipients}", "sender": "<mined_person>", "email": "{recipients=email}",
-                      "message": "{context}", "file": "{attachments}"},
+    "forward_email": {"person": "{recipients}", "sender": "<mined_person>",
+                      "email": "{recipients=email}", "message": "{context}",
+                      "file": "{attachments}"},
     "get_phone_number": {"person": "{name}"},
     "get_email_address": {"person": "{name}"},
-    "maps_open_location": {"place": "{location=mined_place}"},
-    "maps_show_directions": {"place": "{end_location=mined_place}"},
-    "create_note": {"list": "{name=mined_list}", "message": "{content}"},
-    "append_note_content": {"list": "{name=mined_list}", "task": "{content=mined_task}",
+    "maps_open_location": {"place": "{location=mined_said_maps}"},
+    "maps_show_directions": {"place": "{end_location=mined_said_maps}"},
+    "create_note": {"list": "{name=mined_list}", "any_list": "{name=bare_list}",
+                    "message": "{content}"},
+    "append_note_content": {"list": "{name=mined_list}", "any_list": "{name=bare_list}",
+                            "task": "{content=mined_task}",
                             "message": "{content=mined_said_append_note_content}"},
-    "open_note": {"list": "{name=mined_list}"},
-    "create_reminder": {"event": "{name=mined_event}", "task": "{name=mined_task}", "message": "{name=mined_said_create_reminder}"},
+    "open_note": {"list": "{name=mined_list}", "any_list": "{name=bare_list}"},
+    "create_reminder": {"event": "{name=mined_event}", "task": "{name=mined_task}",
+                        "message": "{name=mined_said_create_reminder}"},
 }  # fmt: skip
 _DATES = {"create_calendar_event": "start_date", "create_reminder": "due_date"}
 _NEEDED = {
@@ -96,9 +102,15 @@ _CUES = {
     "reply_to_email": r"\b(?:saying|say|with|reply|respond)\s+(?P<m>(?!to\b|back\b).+)$",
     "forward_email": r"\b(?:saying|typing)\s+(?P<m>.+)$",
     "create_reminder": r"\b(?:remind me|reminder)\s+(?:to|about|of|for)\s+(?P<m>.+)$",
-    "append_note_content": r"\b(?:add|put|include|place|get)\s+(?P<m>.+?)\s+(?:to|on|in)\s+(?:my|the|our)\b",
+    "append_note_content": r"\b(?:add|put|include|place|get)\s+(?P<m>.+?)\s+(?:to|on|in)\s+"
+    r"(?:my|the|our)\b",
 }
 _LIST = re.compile(r"\b(?P<m>\w+(?: \w+)?) (?:list|lists)\b")
+_OCCASION = re.compile(
+    r"\b(?:an?|my|the|new|schedule|set|set up|make) "
+    r"(?P<m>meeting|appointment|event|call|lunch|dinner)\b"
+)
+_BARE_LIST = re.compile(r"\b(?:my|the|a|new|this) (?P<m>list)\b")
 _LEADING = re.compile(
     r"^(?:(?:hey|hi|hello|ok|okay|siri|olly|alexa|pda|google|please|plz|kindly|can you|could you|"
     r"would you|will you|i need you to|i want you to|i would like you to|i'd like you to|"
@@ -150,14 +162,14 @@ def mine(path: Path) -> Mined:
     harvest = _Harvest()
     for row in wanted:
         _harvest(row, people, lists, harvest)
-    grams = _long_spans(row["text"] for row in wanted)
+    grams = long_spans(row["text"] for row in wanted)
     templates = {}
     for tool, found in sorted(harvest.patterns.items()):
         kept = _kept(tool, found)
         drawn = chain(kept, grams, seed=tool, count=_DRAWN.get(tool, 1500))
         good = [parts for parts in drawn if _complete(tool, parts) and _sensible(tool, parts)]
         counts = Counter(_written(parts) for parts in good)
-        templates[tool] = tuple(t for t in sorted(counts) for _ in range(min(counts[t], REPEATS)))
+        templates[tool] = tuple(t for t in sorted(counts) for _ in range(_weight(counts[t])))
     return Mined(
         templates={tool: texts for tool, texts in templates.items() if texts},
         lexicons=_lists(harvest, grams),
@@ -167,68 +179,13 @@ def mine(path: Path) -> Mined:
 _DRAWN = {"near": 3000, "far": 4000}
 
 
-def chain(
-    patterns: Sequence[Sequence[str]], grams: frozenset[str], *, seed: str, count: int
-) -> list[list[str]]:
-    """Draw new sequences from the word triples of old ones.
-
-    Args:
-        patterns: Sequences of words and slots.
-        grams: Runs of five words that must not come out again.
-        seed: Makes the draw repeatable.
-        count: How many to try for.
-
-    Returns:
-        Distinct sequences, in the order they were drawn; each word follows the
-        two before it somewhere in the patterns, slots occur once.
-    """
-    follow: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for parts in patterns:
-        padded = ["", "", *parts, ""]
-        for first, second, third in zip(padded, padded[1:], padded[2:], strict=False):
-            follow[first, second].append(third)
-    rng = Random(f"chain|{seed}")
-    drawn: list[list[str]] = []
-    for _ in range(count if patterns else 0):
-        parts = _draw(follow, rng)
-        if parts and not _copies(parts, grams):
-            drawn.append(parts)
-    return drawn
-
-
-def _draw(follow: Mapping[tuple[str, str], Sequence[str]], rng: Random) -> list[str]:
-    """Draw one sequence; empty if it grows too long or uses a slot twice."""
-    parts: list[str] = []
-    before, last = "", ""
-    while len(parts) < 24:
-        word = rng.choice(follow[before, last])
-        if not word:
-            return parts
-        if _is_slot(word) and word in parts:
-            return []
-        parts.append(word)
-        before, last = last, word
-    return []
-
-
-def _copies(parts: Sequence[str], grams: frozenset[str]) -> bool:
-    """Whether five literal words in a row stand so in a mined row."""
-    runs = zip(*(parts[i:] for i in range(MAX_SPAN + 1)), strict=False)
-    return any(" ".join(run) in grams for run in runs)
-
-
-def _long_spans(texts: Iterable[str]) -> frozenset[str]:
-    """Return every run of five words of the mined rows."""
-    found: set[str] = set()
-    for text in texts:
-        words = text.lower().rstrip("?.!").split()
-        for start in range(len(words) - MAX_SPAN):
-            found.add(" ".join(words[start : start + MAX_SPAN + 1]))
-    return frozenset(found)
-
-
 def _written(parts: Sequence[str]) -> str:
     return " ".join(parts).replace(" 's", "'s")
+
+
+def _weight(count: int) -> int:
+    """Say how often a template stands in its list: common ones often, but less than they are."""
+    return max(1, round(math.pow(count, 0.8)))
 
 
 def _complete(tool: str, parts: Sequence[str]) -> bool:
@@ -262,7 +219,9 @@ def _list_names(found: Sequence[Mapping[str, Any]]) -> frozenset[str]:
         for entity in row["entities"]
         if _ROLES.get(entity["type"]) == "list"
     }
-    return frozenset({name.removesuffix(" list") for name in names} | {*packaged().entries("list_thing")})
+    return frozenset(
+        {name.removesuffix(" list") for name in names} | {*packaged().entries("list_thing")}
+    )
 
 
 def _harvest(
@@ -286,6 +245,8 @@ def _harvest(
         value = text[span.start : span.end].strip().lower()
         if 0 < len(value.split()) <= MAX_SPAN:
             harvest.values[span.role][value] += 1
+        if span.role == "place" and tool.startswith("maps"):
+            harvest.messages["maps"].append(value.split())
         if span.role == "message" and tool in _CUES:
             harvest.messages[tool].append(value.split())
     parts = _parts(text.lower(), spans, tool)
@@ -302,8 +263,10 @@ def tool_of(row: Mapping[str, Any]) -> str:
     if "create_reminder" in options and re.search(r"\bremind|\breminder|\bto ?do\b|\btask\b", text):
         return "create_reminder" if "list" not in text else "append_note_content"
     if "append_note_content" in options:
-        return "create_note" if re.match(r".*\b(create|make|start|new|begin)\b", text) else (
-            "append_note_content"
+        return (
+            "create_note"
+            if re.match(r".*\b(create|make|start|new|begin)\b", text)
+            else ("append_note_content")
         )
     for name in ("create_calendar_event", "send_sms", "compose_new_email", "reply_to_email",
                  "forward_email", "open_note"):  # fmt: skip
@@ -333,7 +296,11 @@ def _spans(
         found = [span for span in found if span.end <= cue.start("m")]
         end = cue.end("m")
         for moment in find(lower, NOW):
-            if tool == "create_reminder" and moment.span[1] == end and moment.span[0] > cue.start("m"):
+            if (
+                tool == "create_reminder"
+                and moment.span[1] == end
+                and moment.span[0] > cue.start("m")
+            ):
                 end = moment.span[0]
         found.append(_Span(cue.start("m"), len(lower[:end].rstrip()), "message"))
     if tool in ("append_note_content", "open_note", "create_note") and not _has(found, "list"):
@@ -344,6 +311,13 @@ def _spans(
             if name:
                 at = lower.rindex(name, match.start("m"), match.end("m"))
                 found.append(_Span(at, at + len(name), "list"))
+        bare = _BARE_LIST.search(lower)
+        if bare is not None and not _has(found, "list"):
+            found.append(_Span(bare.start("m"), bare.end("m"), "any_list"))
+    if tool == "create_calendar_event" and not _has(found, "event"):
+        match = _OCCASION.search(lower)
+        if match is not None:
+            found.append(_Span(match.start("m"), match.end("m"), "occasion"))
     for moment in find(lower, NOW):
         found.append(_Span(*moment.span, "when"))
     for match in re.finditer(r"[a-z']+", lower):
@@ -411,21 +385,17 @@ def _slot(tool: str, table: Mapping[str, str], span: _Span, value: str) -> str |
     return table.get(span.role)
 
 
-def _is_slot(part: str) -> bool:
-    return part.startswith(("{", "<"))
-
-
 _MUST_SAY = {"compose_new_email": r"mail", "send_sms": r"text|message|sms|msg"}
 
 
 def _sensible(tool: str, parts: Sequence[str]) -> bool:
     """Whether a pattern says what it wants, names no stranger and repeats no event."""
-    words = [part for part in parts if not _is_slot(part)]
+    words = [part for part in parts if not is_slot(part)]
     text = " ".join(words)
     if tool in _PARAMS:
-        after = [b for a, b in zip(parts, parts[1:], strict=False) if a == "with"]
-        strangers = [w for w in after if not _is_slot(w) and w not in ("a", "the", "my", "me")]
-        if strangers or re.search(r"\b(every|all|each)\b", text) or not words and len(parts) < 2:
+        after = [b for a, b in pairwise(parts) if a == "with"]
+        strangers = [w for w in after if not is_slot(w) and w not in ("a", "the", "my", "me")]
+        if strangers or re.search(r"\b(every|all|each)\b", text) or (not words and len(parts) < 2):
             return False
     return re.search(_MUST_SAY.get(tool, ""), text) is not None
 
@@ -435,9 +405,9 @@ def _kept(tool: str, patterns: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     good = [parts for parts in patterns if _sensible(tool, parts)]
     if tool not in _PARAMS:
         return good
-    seen = Counter(word for parts in good for word in set(parts) if not _is_slot(word))
+    seen = Counter(word for parts in good for word in set(parts) if not is_slot(word))
     least = MIN_SEEN if len(good) >= FEW_ROWS else MIN_SEEN - 1
-    return [parts for parts in good if all(_is_slot(w) or seen[w] >= least for w in parts)]
+    return [parts for parts in good if all(is_slot(w) or seen[w] >= least for w in parts)]
 
 
 def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...]]:
@@ -447,7 +417,7 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
     lists: dict[str, tuple[str, ...]] = {}
     for role, values in sorted(harvest.values.items()):
         words = [v for v in sorted(values) if _is_clean(v) for _ in range(min(values[v], 6))]
-        if role in ("when", "message"):
+        if role in ("when", "message", "occasion", "any_list"):
             continue
         if role in mixed:
             words += [f"<{mixed[role]}>"] * (len(words) // 4 + 1)
@@ -455,7 +425,8 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
             lists[f"mined_{role}"] = tuple(words)
     if "mined_place" in lists:
         lists["mined_site"] = (*lists["mined_place"][:200], *["<site>"] * 100)
-    timed, untimed = [], []
+    timed: list[str] = []
+    untimed: list[str] = []
     for value in sorted(harvest.values.get("when", ())):
         found = find(value, NOW)
         if len(found) == 1 and found[0].has_date | found[0].has_time and _is_clean(value):
@@ -464,7 +435,7 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
     lists["mined_timed_list"] = tuple(timed) or ("at noon",)
     lists["mined_untimed_list"] = tuple(untimed) or ("tomorrow",)
     for tool, texts in sorted(harvest.messages.items()):
-        drawn = [" ".join(parts) for parts in chain(texts, grams, seed=f"said|{tool}", count=600)]
+        drawn = [" ".join(parts) for parts in chain(texts, grams, seed=f"said|{tool}", count=1200)]
         short = [" ".join(parts) for parts in texts if len(parts) <= MAX_SPAN]
         lists[f"mined_said_{tool}"] = tuple(filter(_is_clean, [*drawn, *short]))
     for name, counts in (("opening", harvest.openings), ("closing", harvest.closings)):
@@ -474,4 +445,4 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
 
 
 def _is_clean(value: str) -> bool:
-    return bool(value) and value.isascii() and not any(c in value for c in "(){}<>|;\"")
+    return bool(value) and value.isascii() and not any(c in value for c in '(){}<>|;"')

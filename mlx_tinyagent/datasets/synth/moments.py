@@ -198,7 +198,7 @@ def minutes(rng: Random, *, written: bool) -> tuple[str, int]:
 
 
 def stretch(rng: Random, *, written: bool, lasting: bool = False) -> Moment:
-    """Write a start with an end: "Friday from 2 to 4 pm"; ``lasting``: "Friday at 2 for an hour"."""
+    """Write a start with an end: "Friday from 2 to 4 pm"; ``lasting``: "Friday at 2 for 1 hour"."""
     if lasting:
         start = day_and_clock(rng, written=written)
         return Moment(

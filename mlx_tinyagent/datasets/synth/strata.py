@@ -30,7 +30,7 @@ from mlx_tinyagent.tools.base import Tool, ToolSet
 Stratum = Literal["compound", "short", "follow", "ask", "near", "far"]
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
 
-MINED_SHARE = 0.8  # of short requests, where mined phrases are given
+MINED_SHARE = 0.85  # of short requests, where mined phrases are given
 
 # Share of each stratum: the last three, requests that no plan of calls serves, make a third.
 SHARES: Mapping[Stratum, float] = {
@@ -137,7 +137,7 @@ class Studio:
 
     def short(self, rng: Random) -> Draft | None:
         """Make a quick command of one clause."""
-        written = rng.random() < 0.10
+        written = rng.random() < 0.05
         maker = self._maker(rng, written=written)
         tool = self._any_tool(rng)
         book = self.books[tool.name]
