@@ -17,6 +17,11 @@ class Trace:
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    _start: float = field(default_factory=lambda: now())
+
+    def elapsed(self) -> float:
+        """Return the seconds since the trace was made."""
+        return now() - self._start
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from numpy.typing import NDArray
 
+MAX_GUESS_CHARS = 16  # of a guess per token that is wanted; more is not read
+
 
 @dataclass(frozen=True, slots=True)
 class _Grammars:
@@ -137,6 +139,7 @@ class PlanConstraint:
         except UnicodeDecodeError:
             return []
         guess = drafter.complete(line + sure, self._written, self._earlier, 5 * most)
+        guess = guess[: MAX_GUESS_CHARS * most].encode(errors="ignore").decode()
         if not guess:
             return []
         twin = self.copy()

@@ -93,7 +93,7 @@ class Drafter:
         while len(guessed) < most:
             place = slot(line, self.tools)
             if place is None and line.endswith(")\n"):
-                name = line.split(". ", 1)[1].split("(", 1)[0]
+                name = line.partition(". ")[2].partition("(")[0]
                 if name not in self.tools:
                     break
                 steps.append(Written(len(steps) + 1, self.tools[name]))

@@ -133,6 +133,7 @@ class Engine:
         drafter: Drafter | None = None,
         on_text: Callable[[str], None] | None = None,
         max_tokens: int = MAX_PLAN_TOKENS,
+        script: Sequence[int] | None = None,
     ) -> Decoded:
         """Write the plan that follows a prompt.
 
@@ -142,6 +143,8 @@ class Engine:
             drafter: Guesses what may follow; None for none.
             on_text: Called with the text so far after each pass.
             max_tokens: Most tokens to write.
+            script: For benchmarks: the tokens to write whatever the model says, at
+                the same cost, so that all contestants write the same plan.
 
         Raises:
             ContextError: Prompt and plan do not fit the model's context.
@@ -156,10 +159,13 @@ class Engine:
             done = ahead.keep(ids[-1])
         with trace.span("decode"):
             run = _Run(self.model, self.options, ahead.cache, constraint, drafter, ids[-1][done:])
+            run.script = script
             while not constraint.finished:
                 if len(run.tokens) >= max_tokens:
                     raise PlanError(f"not over after {max_tokens} tokens", rule="cut")
                 run.advance()
+                if "first" not in trace.seconds:
+                    trace.seconds["first"] = trace.elapsed()
                 if on_text is not None:
                     on_text(self.model.tokenizer.decode(run.tokens))
         counts = Counts(
@@ -193,20 +199,18 @@ class Engine:
         ids = [segment.encode(self.model.tokenizer) for segment in prefix]
         # The closing frame is not part of what grows, and the last token may still change.
         words = [
-            token
-            for piece in tail.pieces[:-1]
-            for token in self.model.tokenizer.encode(piece.text, special=piece.frame)
+            token for piece in tail.pieces[:-1] for token in piece.encode(self.model.tokenizer)
         ][:-1]
         if sum(map(len, ids)) + len(words) >= self.model.context:
             return 0
         ahead = self._open(prefix, ids)
-        self._ahead = ahead
         done = ahead.keep(words)
         fresh = words[done:]
         if fresh:
             compute(self.model, ahead.cache, fresh)
             ahead.tail += fresh
         opened, ahead.computed, ahead.passes = ahead.computed, 0, 0
+        self._ahead = ahead  # not before: a call cut short leaves a cache that nobody knows
         return opened + len(fresh)
 
     def _open(self, prefix: Sequence[Segment], ids: Sequence[Sequence[int]]) -> _Ahead:
@@ -291,6 +295,7 @@ class _Run:
         self.passes = 0
         self.rows = 0
         self.redone = 0
+        self.script: Sequence[int] | None = None
         self._model = model
         self._options = options
         self._cache = cache
@@ -305,6 +310,8 @@ class _Run:
         fed = draft[: len(masks) - 1]  # after the last token of a plan nothing is asked
         hidden = self._forward([*self._pending, *fed], len(masks))
         chosen, near = self._choose(hidden, masks)
+        if self.script is not None:
+            chosen = list(self.script[len(self.tokens) :][: len(masks)])
         agreed = 0
         while agreed < len(draft) and chosen[agreed] == draft[agreed]:
             agreed += 1

@@ -14,16 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_tinyagent.plan.graph import DEFAULT_LIMITS, Limits
+from mlx_tinyagent.plan.schema import parse_ref, parse_template
+from mlx_tinyagent.plan.text import in_range
 from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet, Type, literal
 
 MAX_TEXT_CHARS = 400  # free text in one argument
+MAX_SPAN_CHARS = 400  # words of the request in one argument
 MAX_ITEMS = 8  # items of one list
 MAX_SPAN_SOURCE_CHARS = 16_384  # of request and history that spans may come from
 
 # A span does not begin with a blank, quote or dollar, nor end with a blank or
 # a sentence's punctuation; it never holds what would have to be escaped.
-_SPAN_SHAPE = r"/[^\s\"\\$.,;:!?]([^\"\\\n\r\t]*[^\s\"\\.,;:!?])?/"
+_SPAN_SHAPE = rf"/[^\s\"\\$.,;:!?]([^\"\\\n\r\t]{{0,{MAX_SPAN_CHARS - 2}}}[^\s\"\\.,;:!?])?/"
 _ISO = r"/[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}(:[0-9]{2})?)?/"
+_WORDS = (Kind.SPAN, Kind.WHEN, Kind.TEXT, Kind.TEMPLATE)
 _CHAR = r'[^"\\\n\r\t$]|\\["\\n]'
 
 
@@ -124,44 +128,47 @@ class _Builder:
         return " ".join(parts)
 
     def argument(self, param: Param) -> str:
-        if not param.is_list:
-            return self.scalar(param)
-        item = self.scalar(param, in_list=True)
-        name = self.add(
-            f"list_{_key(item)}",
-            f"{_text('[')} {item} ({_text(', ')} {item}){{0,{MAX_ITEMS - 1}}} {_text(']')}",
-        )
-        return f"({_text('[]')} | {name})" if param.empty else name
-
-    def scalar(self, param: Param, *, in_list: bool = False) -> str:
-        options: list[str] = []
-        match param.kind:
-            case Kind.INT:
-                return self.rule("INT")
-            case Kind.FLOAT:
-                return self.rule("FLOAT")
-            case Kind.BOOL:
-                return f"({_text('True')} | {_text('False')})"
-            case Kind.CHOICE:
-                return f"({' | '.join(_text(literal(choice)) for choice in param.choices)})"
-            case Kind.SPAN:
-                options += self.span()
-            case Kind.WHEN:
-                options += self.span()
-                if self._options.iso_dates:
-                    options.append(self.rule("ISO"))
-            case Kind.TEXT:
-                options.append(self.rule("TEXT"))
-            case Kind.TEMPLATE:
-                options.append(self.template(param))
+        if param.is_list:
+            return self.items(param)
+        options = self.values(param)
         if param.optional:
             options.append(_text("None"))
-        if not in_list and (param.empty or not options) and param.default is not None:
+        options += _default(param)
+        if param.kind in _WORDS and ((param.empty and param.default is not None) or not options):
             options.append(_text('""'))
-        if not in_list and param.default not in ("", None, []) and not param.required:
-            options.append(_text(literal(param.default)))
-        options += [_text(f'"${step.id}"') for step in self._readable(param.accepts)]
-        return f"({' | '.join(dict.fromkeys(options))})"
+        return _one_of(options)
+
+    def items(self, param: Param) -> str:
+        """Return the ways to write a list; one of which nothing can be said is empty."""
+        values = self.values(param)
+        options = [_text("[]")] if param.empty or not values else []
+        options += _default(param)
+        if values:
+            item = _one_of(values)
+            more = f"({_text(', ')} {item}){{0,{MAX_ITEMS - 1}}}"
+            body = f"{_text('[')} {item} {more} {_text(']')}"
+            options.append(self.add(f"list_{_key(body)}", body))
+        return _one_of(options)
+
+    def values(self, param: Param) -> list[str]:
+        """Return the ways to write one value anew: words, numbers, results of earlier steps."""
+        match param.kind:
+            case Kind.INT | Kind.FLOAT:
+                return [self.rule(param.kind.name)]
+            case Kind.BOOL:
+                return [_text("True"), _text("False")]
+            case Kind.CHOICE:
+                plain = [choice for choice in param.choices if not _refers(choice)]
+                return [_text(literal(choice)) for choice in plain or param.choices]
+            case Kind.SPAN:
+                written = self.span()
+            case Kind.WHEN:
+                written = self.span() + ([self.rule("ISO")] if self._options.iso_dates else [])
+            case Kind.TEXT:
+                written = [self.rule("TEXT")]
+            case Kind.TEMPLATE:
+                written = [self.template(param)]
+        return written + [_text(f'"${step.id}"') for step in self._readable(param.accepts)]
 
     def span(self) -> list[str]:
         """Return the rule for words of the request; none where there are no words."""
@@ -179,12 +186,12 @@ class _Builder:
     def template(self, param: Param) -> str:
         readable = [str(step.id) for step in self._readable(param.accepts)]
         ref = r"|\$\{(" + "|".join(readable) + r")\}" if readable else ""
-        body = _free_text(ref)
-        return self.add("TEMPLATE", f'"\\"" {body} "\\""')
+        body = f'"\\"" {_free_text(ref)} "\\""'
+        return self.add(f"TEMPLATE_{_key(body).upper()}", body)
 
     def rule(self, name: str) -> str:
         bodies = {
-            "INT": "/[0-9]{1,5}/",
+            "INT": "/-?[0-9]{1,9}/",
             "FLOAT": r"/-?[0-9]{1,9}(\.[0-9]{1,6})?/",
             "ISO": f'"\\"" {_ISO} "\\""',
             "TEXT": f'"\\"" {_free_text("")} "\\""',
@@ -196,19 +203,56 @@ class _Builder:
         return [step for step in self._written if step.tool.returns in accepts]
 
 
+def _default(param: Param) -> list[str]:
+    """Return a default that says something, if a plan can hold it."""
+    if param.required or param.default in ("", None, []):
+        return []
+    items = param.default if param.is_list else [param.default]
+    fits = isinstance(items, list | tuple) and all(_holds(param, item) for item in items)
+    return [_text(literal(param.default))] if fits else []
+
+
+def _holds(param: Param, value: object) -> bool:
+    """Whether a plan can hold a value that a tool's declaration names."""
+    match param.kind:
+        case Kind.INT | Kind.FLOAT:
+            numbers = int if param.kind is Kind.INT else int | float
+            return isinstance(value, numbers) and not isinstance(value, bool) and in_range(value)
+        case Kind.BOOL:
+            return isinstance(value, bool)
+        case Kind.CHOICE:
+            return value in param.choices and not _refers(value)
+        case _:
+            return isinstance(value, str) and not _refers(value)
+
+
+def _refers(value: object) -> bool:
+    """Whether a text would be read as a reference, or as a template that holds one."""
+    return isinstance(value, str) and (
+        parse_ref(value) is not None or parse_template(value) != value
+    )
+
+
+def _one_of(options: Sequence[str]) -> str:
+    return f"({' | '.join(dict.fromkeys(options))})"
+
+
 def _free_text(ref: str) -> str:
-    """Write the regex of free text; a dollar begins a reference only where one fits."""
-    first = rf"({_CHAR}|\$[^{{\"\\\n\r\t0-9]{ref})"
-    later = rf"({_CHAR}|\$[^{{\"\\\n\r\t]{ref})"
-    return f"/{first}{later}{{0,{MAX_TEXT_CHARS - 1}}}/"
+    """Write the regex of free text; dollars begin a reference only where one fits."""
+    first = rf"({_CHAR}|\$+[^{{$\"\\\n\r\t0-9]{ref})"
+    later = rf"({_CHAR}|\$+[^{{$\"\\\n\r\t]{ref})"
+    return f"/{first}{later}{{0,{MAX_TEXT_CHARS - 1}}}\\$?/"
 
 
 def _clip(sources: Sequence[str]) -> list[str]:
-    """Keep non-empty sources within the length that spans may come from."""
+    """Keep non-empty sources within the length that spans may come from, words whole."""
     kept: list[str] = []
     left = MAX_SPAN_SOURCE_CHARS
     for source in sources:
-        text = source[:left]
+        end = min(left, len(source))
+        while 0 < end < len(source) and source[end - 1].isalnum() and source[end].isalnum():
+            end -= 1
+        text = source[:end].encode(errors="replace").decode()  # a lone surrogate is no word
         if any(char.isalnum() for char in text):
             kept.append(text)
             left -= len(text)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from mlx_tinyagent.models.language import LanguageModel
 
+# what reading a file of any content can end in
+_UNUSABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _LAYOUT = "mlx-tinyagent-kv/1"
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -76,7 +78,7 @@ class KVStore:
                     raise ValueError("it is not a plain file")
                 return None
             return _unpack(file.read_bytes(), key)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _UNUSABLE as error:
             self._warn(f"the cached prompt part {file.name[:12]} is not used: {error}")
             return None
 

@@ -92,6 +92,11 @@ class Piece:
     text: str
     frame: bool = False
 
+    def encode(self, tokenizer: Tokenizer) -> list[int]:
+        """Return the piece's token ids; a lone surrogate, which is no text, becomes ``?``."""
+        text = self.text.encode(errors="replace").decode()
+        return tokenizer.encode(text, special=self.frame)
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -117,11 +122,7 @@ class Segment:
 
     def encode(self, tokenizer: Tokenizer) -> list[int]:
         """Return the segment's token ids; no token crosses a piece's end."""
-        return [
-            token
-            for piece in self.pieces
-            for token in tokenizer.encode(piece.text, special=piece.frame)
-        ]
+        return [token for piece in self.pieces for token in piece.encode(tokenizer)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,8 @@ def tail_segment(request: Request, frame: ChatFrame) -> Segment:
     """Render date, instructions, history and the request itself, up to where the plan begins."""
     parts: list[str] = []
     if request.now is not None:
-        parts.append(f"Today is {request.now:%A} {request.now.day} {request.now:%B %Y}.\n")
+        # Phrases are resolved by code, so the day is all a plan may need; each digit is a token.
+        parts.append(f"Today is {request.now:%A} {request.now.day} {request.now:%B}.\n")
     if request.instructions:
         parts.append(f"{request.instructions.strip()}\n")
     for turn in request.history:
