@@ -9,7 +9,6 @@ is compared with that of the exact tier. Prints a Markdown table.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 from pathlib import Path
 from typing import Any

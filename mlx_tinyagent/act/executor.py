@@ -11,6 +11,7 @@ the calling thread.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -84,11 +85,13 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         results: What became of each step; ``Unknown`` where a tool was still at work.
+        effects: Those of the steps that change something.
     """
 
-    def __init__(self, results: list[StepResult]) -> None:
+    def __init__(self, results: list[StepResult], effects: list[StepResult]) -> None:
         super().__init__("stopped")
         self.results = results
+        self.effects = effects
 
 
 def run(plan: Plan, tools: ToolSet, host: Host, callbacks: Callbacks) -> list[StepResult]:
@@ -149,7 +152,8 @@ class _Run:
     results: dict[int, Result] = field(default_factory=dict)
     done: dict[int, StepResult] = field(default_factory=dict)
     running: dict[int, Step] = field(default_factory=dict)
-    arrived: SimpleQueue[StepResult] = field(default_factory=SimpleQueue)
+    ended: dict[int, StepResult] = field(default_factory=dict)  # written by the tools' threads
+    arrived: SimpleQueue[int] = field(default_factory=SimpleQueue)  # numbers of ended steps
 
     def look_up(self, reads: Iterable[Step]) -> None:
         """Run the steps that need nobody's approval; each is prepared when it can be."""
@@ -219,13 +223,14 @@ class _Run:
         if self.callbacks.started is not None:
             self.callbacks.started(step)
         self.running[step.id] = step
-        arguments = (item, dict(self.results), self.host, approval, self.arrived)
+        arguments = (item, dict(self.results), self.host, approval, self.ended, self.arrived)
         # A daemon: a tool that hangs must not keep the program from leaving after Ctrl-C.
         threading.Thread(target=_timed, args=arguments, name=f"tool-{step.id}", daemon=True).start()
 
-    def _arrive(self, outcome: StepResult) -> None:
+    def _arrive(self, number: int) -> None:
         """Take the outcome of a running step; an unclear lookup may be settled by the user."""
-        del self.running[outcome.id]
+        del self.running[number]
+        outcome = self.ended[number]
         tool = self.tools[outcome.tool]
         if tool.effect is Effect.READ and isinstance(outcome.result, Ambiguous):
             settled = self.choices.settle(outcome.result, tool.returns.value)
@@ -257,21 +262,18 @@ class _Run:
     def _stopped(self) -> Stopped:
         """Say what became of each step; what still runs may finish for a moment."""
         deadline = now() + GRACE_S
-        while self.running and (left := deadline - now()) > 0:
-            try:
-                outcome = self.arrived.get(timeout=left)
-            except Empty:
-                break
-            del self.running[outcome.id]
-            self.done[outcome.id] = outcome
+        while self.running.keys() - self.ended.keys() and (left := deadline - now()) > 0:
+            with contextlib.suppress(Empty):
+                self.arrived.get(timeout=left)
         for step in self.plan.steps:
             if step.id in self.running:
                 result: Result = Unknown(reason="it was still running when it was stopped")
             else:
                 result = Skipped(reason="it was stopped before it began")
             unstarted = StepResult(id=step.id, tool=step.tool, args={}, result=result, seconds=0)
-            self.done.setdefault(step.id, unstarted)
-        return Stopped([self.done[step.id] for step in self.plan.steps])
+            self.done.setdefault(step.id, self.ended.get(step.id, unstarted))
+        results = [self.done[step.id] for step in self.plan.steps]
+        return Stopped(results, [o for o in results if self.tools[o.tool].effect.changes])
 
 
 def _timed(
@@ -279,9 +281,14 @@ def _timed(
     results: Mapping[int, Result],
     host: Host,
     approval: Approval | None,
-    arrived: SimpleQueue[StepResult],
+    ended: dict[int, StepResult],
+    arrived: SimpleQueue[int],
 ) -> None:
-    """Run one step and report it, whatever happens: a lost report would wait for ever."""
+    """Run one step and report it, whatever happens: a lost report would wait for ever.
+
+    The outcome is kept before its number is sent: Ctrl-C can strike just when
+    the number is taken, and what was done must not be forgotten.
+    """
     start = now()
     args: Mapping[str, Any] = {}
     result: Result = Failed(reason=f"{step.tool.name} failed")
@@ -292,8 +299,7 @@ def _timed(
         result = Failed(reason=f"{step.tool.name} failed: {error}")
     finally:
         seconds = now() - start
-        arrived.put(
-            StepResult(
-                id=step.step, tool=step.tool.name, args=args, result=result, seconds=seconds
-            )
+        ended[step.step] = StepResult(
+            id=step.step, tool=step.tool.name, args=args, result=result, seconds=seconds
         )
+        arrived.put(step.step)

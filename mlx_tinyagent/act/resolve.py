@@ -38,6 +38,7 @@ from mlx_tinyagent.tools.results import (
 
 _ADDRESS = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
 _NUMBER = re.compile(r"\+?[\d\s().\-/]{3,}")
+_LATER = re.compile(r"\b(later|after)\b", re.IGNORECASE)
 _DETAIL = re.compile(r" \([^()]*\)$")  # what tells namesakes apart in a candidate's label
 
 
@@ -339,11 +340,14 @@ def _value(ref: Ref, results: Mapping[int, Result], origins: list[Origin]) -> st
 def _end(phrase: str, start: Resolved, now: datetime) -> Resolved | None:
     """Read the end of something that begins at a known moment.
 
-    A day that is said counts from now, as the start's does ("tomorrow at 5");
-    a time alone, or what would lie before the start, counts from the start.
+    A day that is said counts from now, as the start's does ("tomorrow at 5"). A
+    time alone, "later", and a day before the start's count from the start; a
+    time before the start's on the same day is what was said, and is refused
+    where the event is made.
     """
     said = resolve(phrase, now)
-    if said is not None and said.has_date and said.start > start.start:
+    dated = said is not None and said.has_date and not _LATER.search(phrase)
+    if said is not None and dated and said.start.date() >= start.start.date():
         return said
     later = resolve(phrase, start.start)
     if later is not None:

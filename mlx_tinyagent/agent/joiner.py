@@ -1,8 +1,8 @@
 """Typed results to one plain answer, without a model.
 
 What was not done is said first and by its reason; what was done is said in the
-tools' own notes, no stronger than the facts. Lookups that only fed other steps
-are not told.
+tools' own notes, no stronger than the facts. What was looked up or opened for
+another step is part of what is said about that one.
 """
 
 from __future__ import annotations
@@ -40,18 +40,17 @@ def answer(plan: Plan, results: Sequence[StepResult], tools: ToolSet) -> str:
         return plan.ask
     if not plan.steps:
         return NO_TOOL
-    read = {number for step in plan.steps for number in step.dependencies}
+    used = {number for step in plan.steps for number in step.dependencies}
     told = list(dict.fromkeys(_problems(results)))
     for outcome in results:
-        if not isinstance(outcome.result, Ok):
-            continue
-        lookup = tools[outcome.tool].effect is Effect.READ and outcome.id in read
-        if not lookup or len(results) == 1:
-            told.append(_done(outcome.result, tools[outcome.tool].returns))
+        tool = tools[outcome.tool]
+        means = tool.effect in (Effect.READ, Effect.OPEN) and outcome.id in used
+        if isinstance(outcome.result, Ok) and not means:
+            told.append(_done(outcome.result, tool.returns))
     changing = [outcome for outcome in results if tools[outcome.tool].effect.changes]
     if changing and not any(isinstance(o.result, Ok | Unknown) for o in changing):
         told.append("Nothing was changed.")
-    return "\n".join(told) or "\n".join(explain(outcome.result) for outcome in results)
+    return "\n".join(told)
 
 
 def problem(outcome: StepResult) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 
 from mlx_tinyagent.cli.common import (
     adapter_option,
+    backend_option,
     check_query,
     load_model,
     load_tool_set,
@@ -19,18 +19,20 @@ from mlx_tinyagent.cli.common import (
     make_planner,
     model_option,
     open_backend,
+    print_json,
     status,
     tools_option,
 )
-from mlx_tinyagent.errors import InputError
+from mlx_tinyagent.errors import ContextError, InputError
 
 if TYPE_CHECKING:
     from mlx_tinyagent.agent.agent import Reply
 
+MAX_INPUT_BYTES = 1 << 20  # read from standard input or a plan file; limits below are tighter
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-yes_option = click.option("--yes", is_flag=True, help="Approve the plan without asking.")
-backend_option = click.option(
-    "--backend", default="local", show_default=True, help="Where actions happen."
+yes_option = click.option(
+    "--yes", is_flag=True, help="Approve the plan unseen; an open question still stops it."
 )
 
 
@@ -53,20 +55,28 @@ def ask(
     tools_name: str,
     backend: str,
 ) -> int:
-    """Plan and run one request. QUERY '-' reads it from standard input."""
+    """Plan and run one request.
+
+    QUERY is the request in plain words; '-' reads it from standard input. A
+    plan that changes something is shown first and runs only after a yes.
+
+    Exit codes: 0 done, 1 bad input or a full disk, 2 usage, 3 refused, 4 model
+    or context limit, 5 a tool failed, 6 an answer from you is needed, 130
+    interrupted.
+    """
     from mlx_tinyagent.cli.talk import callbacks
 
     query = check_query(_read_query(query))
     tools = load_tool_set(tools_name)
-    store = open_backend(backend)
-    planner = make_planner(load_model(model, adapter), tools)
-    agent = make_agent(tools, store, planner)
-    with contextlib.ExitStack() as spinner:
+    with open_backend(backend) as store, contextlib.ExitStack() as spinner:
+        planner = make_planner(load_model(model, adapter), tools)
+        agent = make_agent(tools, store, planner)
         spinner.enter_context(status("Planning"))
-        # The spinner ends when the plan is checked; from then on the terminal is the user's.
-        reply = agent.ask(
-            query, callbacks(yes=yes), dry_run=dry_run, on_plan=lambda planned: spinner.close()
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # what tools print is no answer
+            # The spinner ends when the plan is checked; from then on the terminal is the user's.
+            reply = agent.ask(
+                query, callbacks(yes=yes), dry_run=dry_run, on_plan=lambda _: spinner.close()
+            )
     return _print(reply, as_json=as_json, dry_run=dry_run)
 
 
@@ -77,40 +87,56 @@ def ask(
 @tools_option
 @backend_option
 def run(plan_file: Path, as_json: bool, yes: bool, tools_name: str, backend: str) -> int:
-    """Run a plan given as text. PLAN_FILE '-' reads it from standard input."""
+    """Run a plan given as text.
+
+    PLAN_FILE holds the plan, one step per line, as `ask --dry-run` prints it;
+    '-' reads it from standard input. It goes through the same checks and the
+    same approval as a planned request. Exit codes are those of `ask`.
+    """
     from mlx_tinyagent.cli.talk import callbacks
     from mlx_tinyagent.plan.graph import parse
     from mlx_tinyagent.plan.text import write
 
     tools = load_tool_set(tools_name)
     plan = parse(_read_plan(plan_file), tools)
-    agent = make_agent(tools, open_backend(backend), None)
-    reply = agent.run_plan(plan, write(plan), "", callbacks(yes=yes))
+    with open_backend(backend) as store, contextlib.redirect_stdout(sys.stderr):
+        agent = make_agent(tools, store, None)
+        reply = agent.run_plan(plan, write(plan), "", callbacks(yes=yes))
     return _print(reply, as_json=as_json, dry_run=False)
 
 
 def _read_query(query: str) -> str:
     if query != "-":
         return query
-    try:
-        return sys.stdin.buffer.read(1 << 20).decode()
-    except UnicodeDecodeError:
-        raise InputError("the request is not UTF-8 text") from None
+    return _decoded(sys.stdin.buffer.read(MAX_INPUT_BYTES + 1), "the request")
 
 
 def _read_plan(file: Path) -> str:
+    if str(file) == "-":
+        return _decoded(sys.stdin.buffer.read(MAX_INPUT_BYTES + 1), "the plan")
     try:
-        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return raw.decode()
+        with file.open("rb") as opened:
+            return _decoded(opened.read(MAX_INPUT_BYTES + 1), str(file))
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _decoded(raw: bytes, what: str) -> str:
+    """Return text that was read, or refuse it."""
+    if len(raw) > MAX_INPUT_BYTES:
+        raise ContextError(f"{what} has more than {MAX_INPUT_BYTES:,} bytes")
+    try:
+        return raw.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is not UTF-8 text (byte {error.start})") from error
+        raise InputError(f"{what} is not UTF-8 text (byte {error.start})") from None
 
 
 def _print(reply: Reply, *, as_json: bool, dry_run: bool) -> int:
+    """Print the answer; returns the exit code."""
+    from mlx_tinyagent.cli.talk import visible
+
     if as_json:
-        click.echo(json.dumps(reply.as_json(), ensure_ascii=False, indent=2))
+        print_json(reply.as_json())
     else:
-        click.echo(reply.plan_text if dry_run else reply.text)
+        click.echo(visible(reply.plan_text if dry_run else reply.text))
     return 0 if dry_run else reply.exit_code

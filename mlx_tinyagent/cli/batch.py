@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterator
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,15 +18,17 @@ from mlx_tinyagent.cli.common import (
     make_planner,
     make_retriever,
     model_option,
-    progress_bar,
     tools_option,
 )
-from mlx_tinyagent.errors import RecordError, TinyAgentError
+from mlx_tinyagent.cli.rows import write_rows
+from mlx_tinyagent.errors import TinyAgentError
 
 if TYPE_CHECKING:
     from mlx_tinyagent.agent.planner import Planned, Planner
     from mlx_tinyagent.datasets.jsonl import Line
     from mlx_tinyagent.prompt.render import Request
+    from mlx_tinyagent.retrieval.base import Retriever
+    from mlx_tinyagent.tools.base import ToolSet
 
 input_option = click.option(
     "--input", "source", required=True, type=click.Path(path_type=Path), help="JSON Lines to read."
@@ -36,6 +36,11 @@ input_option = click.option(
 output_option = click.option(
     "--output", "target", required=True, type=click.Path(path_type=Path), help="File to write."
 )
+resume_option = click.option(
+    "--resume", is_flag=True, help="Keep the rows that an interrupted run has written."
+)
+SECONDS = ("retrieve", "prefill", "decode", "total")
+COUNTS = ("prompt_tokens", "prompt_tokens_computed", "plan_tokens", "forward_passes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,7 @@ class Row:
     show_default=True,
     help="Offer retrieved tools, all, or the row's own.",
 )
-@click.option("--resume", is_flag=True, help="Keep the rows an interrupted run has written.")
+@resume_option
 def plan(
     source: Path,
     target: Path,
@@ -80,14 +85,27 @@ def plan(
     retrieval: str,
     resume: bool,
 ) -> None:
-    """Plan every row of a file; nothing is executed."""
-    rows = _read_rows(source)
-    tools = load_tool_set(tools_name)
-    if retrieval == "gold":
-        _check_gold(source, rows, tools.names)
-    planner = make_planner(load_model(model, adapter), tools, retrieval)
+    """Plan every row of a file; nothing is executed.
+
+    Each input line is an object with "id" and "query", and perhaps "now" (local
+    ISO 8601), "tools" (names to offer with --retrieval gold) and "history"
+    (objects with "query" and "plan"). Each output line is the plan of one row,
+    in the same order; a row that cannot be planned says so in its "error".
+
+    Rows are kept in a .part file beside the output until all are there.
+    """
     gold = retrieval == "gold"
-    _write_rows(target, rows, lambda row: plan_row(planner, row, gold=gold), resume, "Planning")
+    tools = load_tool_set(tools_name)
+    rows = _read_rows(source, tools.names if gold else None)
+    planner = make_planner(load_model(model, adapter), tools, retrieval)
+    write_rows(
+        source,
+        target,
+        rows,
+        lambda row: plan_row(planner, row, gold=gold),
+        resume=resume,
+        title="Planning",
+    )
 
 
 @click.command()
@@ -95,30 +113,23 @@ def plan(
 @output_option
 @tools_option
 def retrieve(source: Path, target: Path, tools_name: str) -> None:
-    """Choose tools for every row of a file."""
-    rows = _read_rows(source)
+    """Choose tools for every row of a file.
+
+    Each input line is an object with "id" and "query"; each output line has the
+    names of the chosen tools, the score of every tool, and whether the request
+    seems to need none ("abstain").
+    """
     tools = load_tool_set(tools_name)
+    rows = _read_rows(source, None)
     retriever = make_retriever("on")
-
-    def one(row: Row) -> dict[str, Any]:
-        found = retriever.select(row.query, tools)
-        scores = {name: round(value, 6) for name, value in found.scores.items()}
-        return {
-            "id": row.id,
-            "tools": list(found.tools.names),
-            "scores": scores,
-            "abstain": found.abstain,
-        }
-
-    _write_rows(target, rows, one, False, "Retrieving")
+    write_rows(
+        source, target, rows, lambda row: _retrieved(retriever, row, tools), title="Retrieving"
+    )
 
 
 def plan_row(planner: Planner, row: Row, *, gold: bool) -> dict[str, Any]:
     """Plan one row; an error of the row stands in its ``error``."""
-    from mlx_tinyagent.prompt.render import Request, Turn
-
-    history = tuple(Turn(query=t["query"], plan=t.get("plan", "")) for t in row.history)
-    request = Request(query=row.query, now=row.now, history=history)
+    request = _request(row)
     try:
         check_query(row.query)
         planned = planner.plan(request, offered=row.tools if gold else None)
@@ -127,20 +138,38 @@ def plan_row(planner: Planner, row: Row, *, gold: bool) -> dict[str, Any]:
     return _planned(row, request, planned, planner)
 
 
+def _retrieved(retriever: Retriever, row: Row, tools: ToolSet) -> dict[str, Any]:
+    from mlx_tinyagent.agent.planner import retrieval_query
+
+    found = retriever.select(retrieval_query(_request(row)), tools)
+    return {
+        "id": row.id,
+        "tools": list(found.tools.names),
+        "scores": {name: round(value, 6) for name, value in found.scores.items()},
+        "abstain": found.abstain,
+    }
+
+
+def _request(row: Row) -> Request:
+    from mlx_tinyagent.prompt.render import Request, Turn
+
+    history = tuple(Turn(query=turn["query"], plan=turn.get("plan", "")) for turn in row.history)
+    return Request(query=row.query, now=row.now, history=history)
+
+
 def _planned(row: Row, request: Request, planned: Planned, planner: Planner) -> dict[str, Any]:
+    from mlx_tinyagent.act.resolve import resolved_dates
     from mlx_tinyagent.agent.joiner import NO_TOOL
+    from mlx_tinyagent.agent.planner import counts_json
     from mlx_tinyagent.plan.graph import as_calls
 
     calls = as_calls(planned.plan)
-    if request.now is not None:
-        from mlx_tinyagent.act.resolve import resolved_dates
-
-        for call, step in zip(calls, planned.plan.steps, strict=True):
+    for call, step in zip(calls, planned.plan.steps, strict=True):
+        if request.now is not None:
             dates = resolved_dates(step, planner.tools[step.tool], request.now)
-            if dates:
-                call["resolved"] = dates
+            call.update({"resolved": dates} if dates else {})
     seconds = planned.trace.rounded()
-    parts = {name: seconds.get(name, 0.0) for name in ("retrieve", "prefill", "decode")}
+    parts = {name: seconds.get(name, 0.0) for name in SECONDS[:-1]}
     nothing = not calls and planned.plan.ask is None
     return {
         "id": row.id,
@@ -149,14 +178,13 @@ def _planned(row: Row, request: Request, planned: Planned, planner: Planner) -> 
         "reply": NO_TOOL if nothing else None,
         "text": planned.text,
         "tools": list(planned.retrieved.tools.names),
-        "counts": dataclasses.asdict(planned.counts),
+        "counts": counts_json(planned.counts),
         "seconds": {**parts, "total": round(sum(parts.values()), 4)},
         "error": None,
     }
 
 
 def _failed(row: Row, reason: str) -> dict[str, Any]:
-    counts = ("prompt_tokens", "prompt_tokens_computed", "plan_tokens", "forward_passes")
     return {
         "id": row.id,
         "calls": [],
@@ -164,30 +192,33 @@ def _failed(row: Row, reason: str) -> dict[str, Any]:
         "reply": None,
         "text": "",
         "tools": [],
-        "counts": dict.fromkeys(counts, 0),
-        "seconds": dict.fromkeys(("retrieve", "prefill", "decode", "total"), 0.0),
+        "counts": dict.fromkeys(COUNTS, 0),
+        "seconds": dict.fromkeys(SECONDS, 0.0),
         "error": reason,
     }
 
 
-def _read_rows(source: Path) -> list[Row]:
+def _read_rows(source: Path, gold: tuple[str, ...] | None) -> list[Row]:
     """Read and check all rows before anything is loaded or written.
+
+    Args:
+        source: The file.
+        gold: Names that the rows' tools may have; None if they do not matter.
 
     Raises:
         RecordError: A row cannot be used; nothing has been written.
     """
     from mlx_tinyagent.datasets.jsonl import read_lines
 
-    return list(read_lines(source, _parse_row))
+    return list(read_lines(source, functools.partial(_parse_row, known=gold)))
 
 
-def _parse_row(line: Line) -> Row:
-    from mlx_tinyagent.datasets.jsonl import column_of
-
+def _parse_row(line: Line, known: tuple[str, ...] | None) -> Row:
+    """Read one row; ``known`` are the names that gold tools may have, None without gold."""
     value = line.value
 
-    def fail(key: str, reason: str) -> RecordError:
-        return RecordError(line.path, line.number, column_of(line.text, key), reason)
+    def fail(key: str, reason: str) -> TinyAgentError:
+        return line.error(reason, key=key)
 
     query = value.get("query")
     if not isinstance(query, str):
@@ -200,6 +231,10 @@ def _parse_row(line: Line) -> Row:
     tools = value.get("tools")
     if tools is not None and not _is_names(tools):
         raise fail("tools", "tools is not a list of names")
+    if known is not None and (tools is None or not set(tools) <= set(known)):
+        missing = sorted(set(tools or ()) - set(known))
+        reason = f"unknown tools: {', '.join(missing)}" if missing else "no tools, which gold needs"
+        raise fail("tools", f"{reason}; known: {', '.join(known)}")
     history = value.get("history") or []
     if not isinstance(history, list) or not all(_is_turn(turn) for turn in history):
         raise fail("history", "history is not a list of objects with a text 'query'")
@@ -222,56 +257,3 @@ def _is_turn(turn: object) -> bool:
         and isinstance(turn.get("query"), str)
         and isinstance(turn.get("plan", ""), str)
     )
-
-
-def _check_gold(source: Path, rows: list[Row], known: tuple[str, ...]) -> None:
-    """Refuse rows without usable tool names before the model is loaded."""
-    for number, row in enumerate(rows, start=1):
-        missing = [name for name in row.tools or () if name not in known]
-        if row.tools is None or missing:
-            reason = f"unknown tools {missing}" if missing else "no tools, which gold needs"
-            raise RecordError(source, number, 1, f"{reason}; known: {', '.join(known)}")
-
-
-def _write_rows(
-    target: Path,
-    rows: list[Row],
-    one: Callable[[Row], dict[str, Any]],
-    resume: bool,
-    title: str,
-) -> None:
-    """Write one result per row, in order; the file appears when all are there.
-
-    Rows go to a file beside the target, so that an interrupted run can be
-    resumed and the target is never half-written.
-    """
-    from mlx_tinyagent.files import readable_errors
-
-    part = target.with_name(target.name + ".part")
-    with readable_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        done = list(_finished(part, rows)) if resume else []
-        with part.open("w", encoding="utf-8") as file, progress_bar(title) as report:
-            for number, row in enumerate(rows):
-                text = done[number] if number < len(done) else _dump(one(row))
-                file.write(text + "\n")
-                file.flush()
-                report(number + 1, len(rows))
-        part.replace(target)
-
-
-def _finished(part: Path, rows: list[Row]) -> Iterator[str]:
-    """Yield the complete rows of an interrupted run, as far as they fit the input."""
-    if not part.exists():
-        return
-    for row, text in zip(rows, part.read_text(encoding="utf-8").split("\n"), strict=False):
-        try:
-            if json.loads(text)["id"] != row.id:
-                return
-        except (ValueError, KeyError, TypeError):
-            return
-        yield text
-
-
-def _dump(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import warnings
@@ -52,9 +53,9 @@ backend_option = click.option(
 def run_cli(command: click.Command) -> None:
     """Run the command line and leave with the documented exit code."""
     warnings.showwarning = _show_warning
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a terminal or pipe cannot show is escaped
-            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else _ESCAPED)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a foreign locale is no reason to fail
     try:
         code = command.main(standalone_mode=False)
         sys.stdout.flush()
@@ -78,9 +79,6 @@ def run_cli(command: click.Command) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-_ESCAPED = "backslashreplace"
-
-
 def _fail(message: str, code: int) -> int:
     click.echo(f"mlx-tinyagent: {' '.join(message.split())}", err=True)
     return code
@@ -88,10 +86,12 @@ def _fail(message: str, code: int) -> int:
 
 def _interruption(stop: BaseException) -> str:
     """Say what an interruption left: click wraps the one that was raised."""
+    cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__
+    if cause is None or type(cause) is KeyboardInterrupt:
+        return "interrupted"
     from mlx_tinyagent.cli.talk import what_was_stopped
 
-    cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__
-    return what_was_stopped(cause) if isinstance(cause, KeyboardInterrupt) else "interrupted"
+    return what_was_stopped(cause)
 
 
 def _stream_error(error: OSError) -> int:
@@ -128,6 +128,28 @@ def dim(text: str) -> str:
     return click.style(text, dim=True) if colored() else text
 
 
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout; what a terminal would obey is escaped."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    click.echo(
+        "".join(
+            char
+            if char == "\n" or (char.isprintable() and _encodable(char))
+            else json.dumps(char)[1:-1]
+            for char in text
+        )
+    )
+
+
+def _encodable(char: str) -> bool:
+    """Whether standard output's encoding has a character."""
+    try:
+        char.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_query(query: str) -> str:
     """Return a request that can be planned.
 
@@ -157,7 +179,11 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(_plain(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)

@@ -28,10 +28,8 @@ def report() -> str:
     error = sys.exc_info()[1]
     name = type(error).__name__
     file = paths().cache / "crashes" / f"{number}.txt"
-    lines = [
-        f"mlx-tinyagent {version('mlx-tinyagent')}, Python {sys.version.split()[0]}, {sys.platform}",
-        *_frames(error),
-    ]
+    about = f"Python {sys.version.split()[0]}, {sys.platform}"
+    lines = [f"mlx-tinyagent {version('mlx-tinyagent')}, {about}", *_frames(error)]
     try:
         atomic_write(file, "\n".join(lines) + "\n", private=True)
     except TinyAgentError:

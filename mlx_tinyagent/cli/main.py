@@ -15,6 +15,8 @@ COMMANDS = {
     "chat": ("chat", "Talk to the assistant."),
     "plan": ("batch", "Plan every row of a file; nothing is executed."),
     "retrieve": ("batch", "Choose tools for every row of a file."),
+    "bench": ("bench", "Measure latency."),
+    "cache": ("bench", "Show, build or clear the prompt parts kept on disk."),
     "tools": ("inspect", "Show declared tools."),
     "models": ("inspect", "Fetch, import and describe models."),
     "demo-data": ("inspect", "Fill the local store with a made-up world."),
@@ -43,7 +45,14 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlx-tinyagent")
 def cli() -> None:
-    """Private function calling on your own machine: plan, run, train, measure."""
+    """Private function calling on your own machine.
+
+    A small language model plans a request with the tools it is given; the plan
+    is checked and shown, and nothing changes before you say yes.
+
+    Standard output carries the answer, or one JSON document with --json;
+    everything else goes to standard error.
+    """
 
 
 def main() -> None:

@@ -11,73 +11,58 @@ import contextlib
 import os
 import select
 import sys
+import threading
 import unicodedata
-from collections.abc import Callable
-from typing import Any
 
 import click
 
 from mlx_tinyagent.act.executor import Callbacks, StepResult, Stopped
 from mlx_tinyagent.act.gate import Preview, PreviewStep
 from mlx_tinyagent.agent.joiner import problem, words
-from mlx_tinyagent.cli.common import interactive, status
+from mlx_tinyagent.cli.common import interactive
 from mlx_tinyagent.errors import RefusedError
 from mlx_tinyagent.plan.schema import Step
-from mlx_tinyagent.tools.results import Ambiguous, Candidate, Ok, Unknown, explain
+from mlx_tinyagent.tools.results import Ambiguous, Candidate, Ok, Result, Unknown, explain
 
+SLOW_S = 1.0  # a step that runs longer is named
 _YES = ("y", "yes")
 _LINE_BYTES = 4096
+_HARMLESS = "\n\t\u200c\u200d"  # joiners are part of words and emoji
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that a terminal may obey
 
 
-class Conversation:
-    """How ``ask``, ``run`` and ``chat`` talk to their user while a plan runs.
+def callbacks(*, yes: bool = False) -> Callbacks:
+    """Return how ``ask``, ``run`` and ``chat`` talk to their user while a plan runs.
 
     Args:
         yes: Whether the plan counts as approved, unseen. Then it runs whole or,
-            where a question is open, not at all.
+            where a question is open, changes nothing.
     """
+    waiting = _SlowSteps()
+    return Callbacks(
+        approve=(lambda shown: True) if yes else approve,
+        choose=choose if interactive() else None,
+        partial=interactive() and not yes,
+        started=waiting.started,
+        finished=waiting.finished,
+    )
 
-    def __init__(self, *, yes: bool = False) -> None:
-        self._yes = yes
-        self._progress = contextlib.ExitStack()
-        self._running: dict[int, str] = {}
 
-    def callbacks(self) -> Callbacks:
-        """Return the executor's callbacks."""
-        return Callbacks(
-            approve=(lambda shown: True) if self._yes else self._quietly(approve),
-            choose=self._quietly(choose) if interactive() else None,
-            partial=interactive() and not self._yes,
-            started=self._started,
-            finished=self._finished,
-        )
+class _SlowSteps:
+    """Names a step that takes more than a moment."""
 
-    def close(self) -> None:
-        """Take the progress line away."""
-        self._progress.close()
+    def __init__(self) -> None:
+        self._timers: dict[int, threading.Timer] = {}
 
-    def _quietly(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Ask without a progress line in the way."""
+    def started(self, step: Step) -> None:
+        timer = threading.Timer(SLOW_S, click.echo, [f"  {words(step.tool)} ..."], {"err": True})
+        timer.daemon = True
+        timer.start()
+        self._timers[step.id] = timer
 
-        def asked(shown: Any) -> Any:
-            self.close()
-            return ask(shown)
-
-        return asked
-
-    def _started(self, step: Step) -> None:
-        self._running[step.id] = words(step.tool)
-        self._show()
-
-    def _finished(self, outcome: StepResult) -> None:
-        self._running.pop(outcome.id, None)
-        self._show()
-
-    def _show(self) -> None:
-        self.close()
-        if self._running:
-            self._progress.enter_context(status(", ".join(self._running.values())))
+    def finished(self, outcome: StepResult) -> None:
+        if outcome.id in self._timers:
+            self._timers.pop(outcome.id).cancel()
 
 
 def approve(shown: Preview) -> bool:
@@ -156,31 +141,28 @@ def _step(step: PreviewStep) -> list[str]:
     return lines
 
 
-def _why(step: PreviewStep, result: Any) -> str:
+def _why(step: PreviewStep, result: Result) -> str:
     return problem(StepResult(id=step.id, tool=step.tool, args={}, result=result, seconds=0))
 
 
-def what_was_stopped(stop: KeyboardInterrupt) -> str:
+def what_was_stopped(stop: BaseException) -> str:
     """Say in one line what an interruption left behind."""
     if not isinstance(stop, Stopped):
         return "interrupted"
-    done = [o for o in stop.results if isinstance(o.result, Ok) and o.result.record]
-    unsure = [o for o in stop.results if isinstance(o.result, Unknown)]
-    told = [f"done: {explain(o.result)}" for o in done]
-    told += [f"still running, so perhaps done: {words(o.tool)}" for o in unsure]
-    return visible(f"interrupted; {' '.join(told) or 'nothing was changed'}")
+    told = [f"done: {explain(o.result)}" for o in stop.effects if isinstance(o.result, Ok)]
+    told += [
+        f"still running, so perhaps done: {words(o.tool)}"
+        for o in stop.effects
+        if isinstance(o.result, Unknown)
+    ]
+    return visible(f"interrupted; {'; '.join(told) or 'nothing was changed'}")
 
 
 def visible(text: str) -> str:
     """Show control characters instead of letting a terminal obey them; newlines and tabs stay."""
     return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else _escaped(char)
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in _HIDDEN and char not in _HARMLESS
+        else char
         for char in text
     )
-
-
-def _escaped(char: str) -> str:
-    return "" if char in _JOINERS else char.encode("unicode_escape").decode()
-
-
-_JOINERS = "\u200c\u200d\ufeff"

@@ -85,7 +85,11 @@ class Known:
         group = words(text)
         best: tuple[int, float] | None = None
         prefix = _prefix(group, self._frequency, self.threshold)
+        size = len(group)
         for other in sorted({n for word in prefix for n in self._index.get(word, ())}):
+            length = len(self._groups[other])
+            if min(size, length) < self.threshold * max(size, length):
+                continue  # sets of such different sizes cannot be that similar
             score = jaccard(self._groups[other], group)
             if score >= self.threshold and (best is None or score > best[1]):
                 best = other, score
@@ -128,7 +132,11 @@ def duplicates(texts: Sequence[str], *, threshold: float = THRESHOLD) -> Iterato
     for number, group in enumerate(groups):
         prefix = _prefix(group, frequency, threshold)
         best: Pair | None = None
+        size = len(group)
         for other in sorted({other for word in prefix for other in index[word]}):
+            length = len(groups[other])
+            if min(size, length) < threshold * max(size, length):
+                continue
             score = jaccard(groups[other], group)
             if score >= threshold and (best is None or score > best.score):
                 best = Pair(first=other, second=number, score=score)

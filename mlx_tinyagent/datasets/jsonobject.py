@@ -116,14 +116,14 @@ class _Scanner:
 
     def fill(self) -> bool:
         """Read on; drops what is consumed. False at the end of the file."""
-        if self.over:
-            return False
-        raw = self.file.read(CHUNK)
-        try:
-            more = self.decoder.decode(raw, final=not raw)
-        except UnicodeDecodeError as error:
-            raise self.fail(f"bytes that are not UTF-8 ({error.reason})") from error
-        self.over = not raw
+        more = ""
+        while not more and not self.over:  # a chunk may end inside a character
+            raw = self.file.read(CHUNK)
+            self.over = not raw
+            try:
+                more = self.decoder.decode(raw, final=self.over)
+            except UnicodeDecodeError as error:
+                raise self.fail(f"bytes that are not UTF-8 ({error.reason})") from error
         self.text, self.at = self.text[self.at :] + more, 0
         return bool(more)
 
@@ -152,7 +152,9 @@ class _Scanner:
             char, offset = match[0], match.start() - self.at + 1
             if char == "\\":
                 offset += 1
-                if self.at + offset > len(self.text) and not self.fill():
+                while self.at + offset > len(self.text):
+                    if self.fill():
+                        continue
                     raise self.fail("the file is cut off inside a text")
             elif char == '"':
                 quoted = not quoted

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_tinyagent.decode.constraint import PlanConstraint
 from mlx_tinyagent.decode.drafts import Drafter
 from mlx_tinyagent.decode.store import KVStore
-from mlx_tinyagent.decode.tiers import TierName, compute, make_tier
+from mlx_tinyagent.decode.tiers import TierName, compute, default_tier, make_tier
 from mlx_tinyagent.errors import ContextError, PlanError
 from mlx_tinyagent.models.forward import hidden_states, logits, logits_of
 from mlx_tinyagent.trace import Trace
@@ -104,7 +104,7 @@ class Engine:
     Args:
         model: The model.
         store: Where prompt segments survive between processes; None for nowhere.
-        options: How it works.
+        options: How it works; None takes the tier that the model's adapter was trained for.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Engine:
         options: EngineOptions | None = None,
     ) -> None:
         self.model = model
-        self.options = options or EngineOptions()
+        self.options = options or EngineOptions(tier=default_tier(model))
         self.tier = make_tier(
             self.options.tier,
             model,
@@ -156,14 +156,15 @@ class Engine:
         self._check_length(total, max_tokens)
         with trace.span("prefill"):
             ahead = self._open(prompt.segments[:-1], ids[:-1])
-            done = ahead.keep(ids[-1])
+            done = ahead.keep(ids[-1], leave=1)  # the next token is read off the last one
         with trace.span("decode"):
             run = _Run(self.model, self.options, ahead.cache, constraint, drafter, ids[-1][done:])
             run.script = script
             while not constraint.finished:
-                if len(run.tokens) >= max_tokens:
-                    raise PlanError(f"not over after {max_tokens} tokens", rule="cut")
                 run.advance()
+                # Counted with the plan's last token, so that drafts cannot go over.
+                if len(run.tokens) + (not constraint.finished) > max_tokens:
+                    raise PlanError(f"not over after {max_tokens} tokens", rule="cut")
                 if "first" not in trace.seconds:
                     trace.seconds["first"] = trace.elapsed()
                 if on_text is not None:
@@ -204,7 +205,7 @@ class Engine:
         if sum(map(len, ids)) + len(words) >= self.model.context:
             return 0
         ahead = self._open(prefix, ids)
-        done = ahead.keep(words)
+        done = ahead.keep(words, leave=0)
         fresh = words[done:]
         if fresh:
             compute(self.model, ahead.cache, fresh)
@@ -258,13 +259,15 @@ class _Ahead:
     passes: int
     tail: list[int] = field(default_factory=list)
 
-    def keep(self, ids: Sequence[int]) -> int:
+    def keep(self, ids: Sequence[int], *, leave: int) -> int:
         """Take back what a tail does not begin with; returns how many tokens stay.
 
-        At least one token is left to compute, as the next one is read off it.
+        Args:
+            ids: The tail.
+            leave: How many of its last tokens are to be computed in any case.
         """
         same = 0
-        most = min(len(self.tail), len(ids) - 1)
+        most = min(len(self.tail), len(ids) - leave)
         while same < most and self.tail[same] == ids[same]:
             same += 1
         _trim(self.cache, len(self.tail) - same)

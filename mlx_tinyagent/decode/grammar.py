@@ -208,8 +208,11 @@ def _default(param: Param) -> list[str]:
     if param.required or param.default in ("", None, []):
         return []
     items = param.default if param.is_list else [param.default]
-    fits = isinstance(items, list | tuple) and all(_holds(param, item) for item in items)
-    return [_text(literal(param.default))] if fits else []
+    if not isinstance(items, list | tuple) or not all(_holds(param, item) for item in items):
+        return []
+    written = f" {_text(', ')} ".join(_text(literal(item)) for item in items)
+    # The bracket stands alone, or it would hide the bracket of other lists from the lexer.
+    return [f"{_text('[')} {written} {_text(']')}" if param.is_list else written]
 
 
 def _holds(param: Param, value: object) -> bool:

@@ -49,7 +49,7 @@ class KVStore:
         self._identity = {
             "layout": _LAYOUT,
             "model": model.fingerprint,
-            "adapter": model.adapter_fingerprint or "base",
+            "adapter": "base" if model.after_blocks else model.adapter_fingerprint or "base",
             "dtype": model.dtype,
             "packed": model.packed,
             "format": FORMAT,

@@ -94,7 +94,7 @@ class ColdTier:
         """Return a cache that holds these segments."""
         cache = self._model.new_cache()
         for tokens in ids:
-            compute(self._model, cache, tokens)
+            compute_prefix(self._model, cache, tokens)
         return Opened(cache, sum(map(len, ids)), len(ids), 0)
 
 
@@ -118,7 +118,7 @@ class ExactTier:
         computed = 0
         for index in range(len(known), len(segments)):
             end = offset + len(ids[index])
-            compute(self._model, cache, ids[index])
+            compute_prefix(self._model, cache, ids[index])
             kv = cut(cache, offset, end)
             self.tree.insert(path[: index + 1], kv)
             if index == 0 and self._store is not None:
@@ -197,7 +197,7 @@ class BlockTier:
         if kv is None or kv.tokens != len(tokens):
             cache = self._model.new_cache()
             fill(cache, [after[2]] if after is not None else [])
-            compute(self._model, cache, tokens)
+            compute_prefix(self._model, cache, tokens)
             costs.append(len(tokens))
             kv = cut(cache, len(context), len(context) + len(tokens))
             # Blocks are kept in 16 bits, on disk and in memory alike, so that a
@@ -228,7 +228,7 @@ class BlockTier:
         for block, tokens in zip(blocks, ids, strict=True):
             start = cache[0].offset
             fresh = min(self._repair, len(tokens))
-            compute(self._model, cache, tokens[:fresh])
+            compute_prefix(self._model, cache, tokens[:fresh])
             costs.append(fresh)
             moved = rotated(block, turning, start - header.tokens)
             for index, layer in enumerate(cache):
@@ -248,6 +248,17 @@ def tail_position(header: int, blocks: Sequence[int]) -> int:
     """
     longest = max(blocks, default=0)
     return header + max(1, -(-longest // BLOCK_ROOM)) * BLOCK_ROOM
+
+
+def default_tier(model: LanguageModel) -> TierName:
+    """Return the tier that a model's adapter was trained for."""
+    return "blocks" if model.after_blocks and model.kind == "full" else "exact"
+
+
+def compute_prefix(model: LanguageModel, cache: Sequence[Any], ids: Sequence[int]) -> None:
+    """Run tokens before the tail: an adapter that acts after the blocks stays out of them."""
+    with model.prefix_weights():
+        compute(model, cache, ids)
 
 
 def compute(model: LanguageModel, cache: Sequence[Any], ids: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from mlx_tinyagent.datasets.canonical import Report
 from mlx_tinyagent.datasets.importers.tinyagent_items import build
-from mlx_tinyagent.datasets.jsonl import Line, Skipped, read_lines, read_objects
+from mlx_tinyagent.datasets.jsonl import MAX_BAD_SHARE, Line, Skipped, read_lines
 from mlx_tinyagent.datasets.record import Call, ExampleKind, parse_example
 from mlx_tinyagent.errors import InputError, UsageError
 from mlx_tinyagent.prompt.render import Turn
@@ -130,8 +130,14 @@ def read_items(
 
     found = read_lines(path, parse, skip_bad=skip_bad, skipped=skipped)
     items = tuple(itertools.islice(found, limit))
+    rows = len(items) + len(skipped)
+    if len(skipped) > MAX_BAD_SHARE * rows:  # a limit ends the reading before its own check
+        raise InputError(
+            f"{path}: {len(skipped)} of the first {rows} rows are broken, more than "
+            f"{MAX_BAD_SHARE:.0%}; the first: {skipped[0].error}"
+        )
     if not items:
-        raise InputError(f"{path}: no row can be used; expected at least one")
+        raise InputError(f"{path}: no row was read; the limit is at least 1")
     return Items(
         path=path,
         format=known,
@@ -177,8 +183,7 @@ def file_sha256(path: Path) -> str:
 def _first_keys(path: Path) -> set[str]:
     """Return the fields of the first row that is a JSON object."""
     objects: Iterator[Line] = read_lines(path, lambda line: line, skip_bad=True)
-    first = next(objects, None) or next(read_objects(path))
-    return set(first.value)
+    return set(next(objects).value)
 
 
 def _format(name: str) -> Format:
@@ -380,7 +385,9 @@ def _prediction(line: Line) -> Mapping[str, Any]:
     }
     for key, kinds in expected.items():
         if value.get(key) is not None and not isinstance(value[key], kinds):
-            raise line.error(f"{key}: expected {kinds[0].__name__}, got {value[key]!r:.80}", key=key)
+            raise line.error(
+                f"{key}: expected {kinds[0].__name__}, got {value[key]!r:.80}", key=key
+            )
     if "calls" not in value:
         raise line.error("the field 'calls' is missing")
     if not all(isinstance(name, str) for name in value.get("tools") or ()):

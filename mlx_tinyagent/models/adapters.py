@@ -7,6 +7,8 @@ here, and the base model's fingerprint where the adapter names one.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 BASE_KEY = "base_fingerprint"  # in the configuration: the model it was trained on
+ACTIVE_KEY = "active"  # where it acts: on "all" tokens, or "after_blocks"
 _LEAVES = ("lora_a", "lora_b", "m")  # m: magnitudes of DoRA
 
 
@@ -85,6 +88,45 @@ def adapter_parameters(model: nn.Module) -> dict[str, mx.array]:
     return {name: value for name, value in flat.items() if name.rpartition(".")[2] in _LEAVES}
 
 
+def add_layers(model: nn.Module, config: dict[str, Any]) -> None:
+    """Turn linear layers into LoRA or DoRA layers whose effect is nothing yet.
+
+    Args:
+        model: mlx-lm's module, changed in place.
+        config: ``fine_tune_type``, ``num_layers`` and ``lora_parameters`` as
+            in an adapter's configuration.
+
+    Raises:
+        ValueError: A layer of that name cannot have an adapter.
+        KeyError: ``lora_parameters`` lacks something.
+    """
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    layers = config.get("num_layers", len(model.layers))
+    dora = config.get("fine_tune_type") == "dora"
+    linear_to_lora_layers(model, layers, config["lora_parameters"], use_dora=dora)
+
+
+@contextlib.contextmanager
+def base_only(model: nn.Module) -> Iterator[None]:
+    """Take the adapter's layers out while the block runs: the base model alone.
+
+    The original layers are put back in place, so what is computed is the base
+    model's to the last bit.
+    """
+    from mlx.utils import tree_unflatten
+
+    adapted = [(name, module) for name, module in model.named_modules() if "lora_a" in module]
+    bare = [
+        (name, module["linear" if "linear" in module else "embedding"]) for name, module in adapted
+    ]
+    model.update_modules(tree_unflatten(bare))
+    try:
+        yield
+    finally:
+        model.update_modules(tree_unflatten(adapted))
+
+
 def _check_base(folder: Path, config: dict[str, Any], base: str) -> None:
     named = config.get(BASE_KEY)
     if named is not None and named != base:
@@ -95,12 +137,8 @@ def _check_base(folder: Path, config: dict[str, Any], base: str) -> None:
 
 
 def _add_layers(model: nn.Module, folder: Path, config: dict[str, Any]) -> None:
-    from mlx_lm.tuner.utils import linear_to_lora_layers
-
-    layers = config.get("num_layers", len(model.layers))
-    dora = config.get("fine_tune_type") == "dora"
     try:
-        linear_to_lora_layers(model, layers, config["lora_parameters"], use_dora=dora)
+        add_layers(model, config)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG} does not fit the model: {error}") from error
 

@@ -81,6 +81,25 @@ class LanguageModel:
         """Width of the logits."""
         return self.tokenizer.vocab_size
 
+    @property
+    def after_blocks(self) -> bool:
+        """Whether the adapter acts only on what follows header and tool blocks."""
+        return self.adapter_config.get("active") == "after_blocks"
+
+    @contextlib.contextmanager
+    def prefix_weights(self) -> Iterator[None]:
+        """Within the block the model computes as it does before the tail of a prompt.
+
+        That is without an adapter that acts after the blocks only.
+        """
+        if not self.after_blocks:
+            yield
+            return
+        from mlx_tinyagent.models.adapters import base_only
+
+        with base_only(self.model):
+            yield
+
     def new_cache(self) -> list[Any]:
         """Return empty caches, one per layer, as mlx-lm's model wants them."""
         return _new_cache(self.model)

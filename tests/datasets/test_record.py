@@ -37,11 +37,13 @@ GOOD: dict[str, Any] = {
 
 
 def line(**changes: Any) -> str:
+    """Write a record with some fields changed; ``...`` leaves one out."""
     record = {**GOOD, **changes}
     return json.dumps({key: value for key, value in record.items() if value is not ...})
 
 
 def written(folder: Path, content: str | bytes) -> Path:
+    """Write a file."""
     path = folder / "data.jsonl"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path

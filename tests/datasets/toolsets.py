@@ -33,12 +33,15 @@ def find_colleague(name: Span) -> str:
 
 
 @tool(effect="write")
-def set_thermostat(room: Span, degrees: int, mode: Literal["heat", "cool", "auto"] = "auto") -> None:
+def set_thermostat(
+    room: Span, degrees: int, mode: Literal["heat", "cool", "auto"] = "auto"
+) -> None:
     """Set a room's temperature.
 
     Args:
         room: which room
         degrees: target
+        mode: how
     """
 
 

@@ -395,6 +395,7 @@ CALL = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(CALL, max_size=5) | JSON, st.lists(CALL, max_size=4))
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_any_data_has_a_score(predicted, gold):

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import networkx as nx  # type: ignore[import-untyped]  # it has no annotations
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ def test_a_plan_reads_back_from_its_text_and_its_calls(case: tuple[ToolSet, Plan
     assert from_calls(json.loads(json.dumps(as_calls(plan))), tools) == bare
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(cases(), st.data())
 def test_a_mutated_plan_is_refused_or_valid(

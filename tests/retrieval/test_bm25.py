@@ -100,6 +100,7 @@ def test_stems_meet():
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_default_top_is_tuned_on_the_training_rows():
     """Eight is the smallest ``top`` that holds every needed tool for 90 % of them."""
     if not SHARED.is_dir():

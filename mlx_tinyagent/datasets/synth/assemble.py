@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,9 +90,24 @@ class Assembler:
             case ResultOf(other):
                 return f"${self.add(other)}"
             case CopyOf(name):
-                return self.texts.get(Key(clause.serial, name, 0), "")
+                return self._copied(clause, name)
             case _:
                 return self._said(param, self.texts[Key(clause.serial, param.name, item)])
+
+    def _copied(self, clause: Clause, name: str) -> str:
+        """Return what another argument is about: its words, or what its step is about.
+
+        A mail with a file, or with a file's summary, is about that file, so it
+        takes the file's name without extension.
+        """
+        source = clause.sources.get(name)
+        if isinstance(source, ResultOf):
+            inner = source.clause
+            said = [p.name for p in inner.tool.params if p.name in inner.sources]
+            return self._copied(inner, said[0]) if said else ""
+        text = self.texts.get(Key(clause.serial, name, 0), "")
+        is_file = _param(clause.tool, name).entity == "file"
+        return re.sub(r"\.[A-Za-z0-9]{2,5}$", "", text) if is_file else text
 
     def _said(self, param: Param, text: str) -> str:
         """Return the words, or a reference to the look-up that the name needs."""

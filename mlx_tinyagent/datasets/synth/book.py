@@ -232,15 +232,15 @@ def derived(tool: Tool) -> Book:
     head = f"{verb}{article}{noun}".replace("  ", " ")
     required = [param for param in tool.params if param.required and _speakable(param)]
     optional = [param for param in tool.params if not param.required and _speakable(param)]
-    phrases = ["".join(_phrase(param) for param in required)]
+    phrases = ["".join(_phrase(param, tool) for param in required)]
     for param in optional:
-        phrases.append(phrases[0] + _phrase(param))
+        phrases.append(phrases[0] + _phrase(param, tool))
     if len(optional) > 1:
-        phrases.append(phrases[0] + "".join(_phrase(param) for param in optional[:3]))
+        phrases.append(phrases[0] + "".join(_phrase(param, tool) for param in optional[:3]))
     short = tuple(f"{head}{phrase}" for phrase in phrases)
     lean = "".join(f" {{{p.name}}}" for p in required)
     results = tuple(
-        f"{head}{''.join(_result_phrase(p) if p is param else _phrase(p) for p in required)}"
+        f"{head}{''.join(_result_phrase(p) if p is param else _phrase(p, tool) for p in required)}"
         + ("" if param.required else _result_phrase(param))
         for param in tool.params
         if param.accepts and param.entity is None
@@ -249,7 +249,7 @@ def derived(tool: Tool) -> Book:
     values = tool.returns is not Type.STATUS
     questions = tuple(
         Question(
-            text=f"{head}{''.join(_phrase(p) for p in required if p is not param)}",
+            text=f"{head}{''.join(_phrase(p, tool) for p in required if p is not param)}",
             ask=question_for(param, name),
             missing=param.name,
         )
@@ -288,8 +288,8 @@ def _speakable(param: Param) -> bool:
     return param.kind is not Kind.BOOL or param.required
 
 
-def _phrase(param: Param) -> str:
-    """Return the words and slot for one argument."""
+def _phrase(param: Param, tool: Tool) -> str:
+    """Return the words and slot for one argument, with the blank before them."""
     slot, words = f"{{{param.name}}}", " ".join(words_of(param.name))
     if param.entity in ("contact-email", "contact-phone"):
         return f" (for|with|to) {slot}"
@@ -300,15 +300,17 @@ def _phrase(param: Param) -> str:
     if param.kind is Kind.BOOL:
         return f" with {words} {slot}"
     if param.kind in (Kind.INT, Kind.FLOAT):
-        return f" (with {words} {slot}|with a {words} of {slot}|, {words} {slot})"
+        return f"( with {words} {slot}| with a {words} of {slot}|, {words} {slot})"
     if param.kind is Kind.CHOICE:
-        return f" (as {slot}|with {words} {slot}|, {words} {slot})"
+        return f"( as {slot}| with {words} {slot}|, {words} {slot})"
     last = words.split()[-1]
+    if tool.returns in (Type.EMAIL, Type.PHONE):
+        return f" (for|of|named|) {slot}"
     if last in ("name", "title", "subject", "topic"):
         return f" (called|named|titled|) {slot}"
     if last in ("city", "location", "place", "address", "room", "country"):
         return f" (in|at|for) {slot}"
-    return f" (with {words} {slot}|, {words} {slot}|for {slot})"
+    return f"( with {words} {slot}|, {words} {slot}| for {slot})"
 
 
 def _result_phrase(param: Param) -> str:

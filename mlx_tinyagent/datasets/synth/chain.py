@@ -43,6 +43,36 @@ def chain(
     return drawn
 
 
+def like(
+    drawn: Sequence[Sequence[str]], patterns: Sequence[Sequence[str]], *, seed: str
+) -> list[Sequence[str]]:
+    """Choose sequences so that their lengths are spread like those of the patterns.
+
+    Long sequences are drawn less often than they occur, since they copy more
+    easily; this makes up for it.
+
+    Args:
+        drawn: What to choose from, repeats included.
+        patterns: Whose lengths to follow.
+        seed: Makes the choice repeatable.
+
+    Returns:
+        As many sequences as were drawn, or none if none were.
+    """
+    if not drawn or not patterns:
+        return []
+    groups: dict[int, list[Sequence[str]]] = defaultdict(list)
+    for parts in drawn:
+        groups[len(parts)].append(parts)
+    rng = Random(f"like|{seed}")
+    chosen: list[Sequence[str]] = []
+    for _ in range(len(drawn)):
+        wanted = len(rng.choice(patterns))
+        nearest = min(groups, key=lambda length: (abs(length - wanted), length))
+        chosen.append(rng.choice(groups[nearest]))
+    return chosen
+
+
 def _draw(follow: Mapping[tuple[str, str], Sequence[str]], rng: Random) -> list[str]:
     """Draw one sequence; empty if it grows too long or uses a slot twice."""
     parts: list[str] = []

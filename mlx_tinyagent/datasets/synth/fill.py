@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlx_tinyagent.datasets.synth.clause import (
 )
 from mlx_tinyagent.datasets.synth.lexicon import Lexicons
 from mlx_tinyagent.errors import ConfigError
-from mlx_tinyagent.tools.base import Kind, Param, Tool
+from mlx_tinyagent.tools.base import Kind, Param, Tool, Type
 
 # Finds words for another step's value: gives segments and the clause behind them.
 Mention = Callable[[Param], tuple[list[Segment], Clause] | None]
@@ -88,11 +89,17 @@ class Maker:
         for name, value in template.fixed:
             clause.sources[name] = Fixed(value)
         halves: dict[str, moments.Moment] = {}
+        opened: dict[str, int] = {}
         for part in grammar.expand(template.nodes, self.rng):
             if isinstance(part, str):
                 clause.segments.append(Segment(part))
             elif isinstance(part, grammar.Pick):
                 clause.segments.append(Segment(self.lexicons.pick(part.lexicon, self.rng)))
+            elif isinstance(part, grammar.Edge):
+                if part.opens:
+                    opened[part.param] = len(clause.segments)
+                else:
+                    _enclose(clause, part.param, opened[part.param])
             elif part.result:
                 if not self._result(clause, tool, part, mention):
                     return None
@@ -184,7 +191,10 @@ class Maker:
         count = 1
         if param.is_list and self.rng.random() < 0.12:
             count = 2
-        return [self._one(name, param, tool) for _ in range(count)]
+        found = [self._one(name, param, tool) for _ in range(count)]
+        if param.kind in (Kind.SPAN, Kind.TEXT):
+            found = [without_article(word) for word in found]
+        return found
 
     def default(self, tool: Tool, param: Param) -> str:
         """Choose a filler from the declaration alone."""
@@ -268,7 +278,8 @@ class Maker:
         else:
             weights = (30, 45, 25) if self.written else (78, 18, 4)
             count = self.rng.choices((1, 2, 3), weights)[0]
-        if self.written and param.entity == "contact-email" and self.rng.random() < 0.13:
+        literal = 0.13 if self.written else 0.05
+        if param.entity == "contact-email" and self.rng.random() < literal:
             return [Words(text=self.address()) for _ in range(min(count, 2))]
         if param.entity == "contact-phone" and self.rng.random() < (0.12 if self.written else 0.05):
             return [Words(text=self.phone()) for _ in range(min(count, 2))]
@@ -339,6 +350,24 @@ class Maker:
         return Words(text=f"{stem}.{extension}")
 
 
+def _enclose(clause: Clause, param: str, first: int) -> None:
+    """Make the segments from one on, as a whole, the words of an argument."""
+    key = Key(clause.serial, param)
+    clause.segments[first:] = [Segment(s.text, s.key, key) for s in clause.segments[first:]]
+    clause.sources[param] = Said()
+
+
+_ARTICLE = re.compile(r"(?:the|my|a|an|our) (?=\S)", re.IGNORECASE)
+
+
+def without_article(word: Words) -> Words:
+    """Move a leading article out of a value: "the library" is named "library"."""
+    match = _ARTICLE.match(word.text)
+    if match is None or word.value is not None:
+        return word
+    return replace(word, lead=word.lead + match[0], text=word.text[match.end() :])
+
+
 def _ascii(name: str) -> str:
     """Write a name as it stands in an address."""
     import unicodedata
@@ -361,6 +390,8 @@ def find_param(tool: Tool, name: str) -> Param:
 
 
 _HINTS = (
+    ("city", ("city", "town")),
+    ("room", ("room", "hall")),
     (
         "person",
         (
@@ -400,7 +431,9 @@ _HINTS = (
 def guess_lexicon(param: Param, tool: Tool) -> str:
     """Guess from an argument's name and meaning which list its values come from."""
     name = " ".join(words_of(param.name))
-    for text in (name, param.meaning.lower()):
+    if tool.returns in (Type.EMAIL, Type.PHONE):
+        return "person"
+    for text in (name.removesuffix(" name"), param.meaning.lower(), name):
         for lexicon, hints in _HINTS:
             if any(hint in text for hint in hints):
                 return lexicon

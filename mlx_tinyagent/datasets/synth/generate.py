@@ -245,7 +245,7 @@ class _Maker:
 
     def shards(self, split: str, wanted: int) -> Iterator[Path]:
         """Yield a split's shards; further ones than expected only while they are asked for."""
-        first = -(-int(wanted * SPARE) // SHARD)
+        first = -(-int(wanted * SPARE + 1) // SHARD)
         numbers = [(split, number) for number in range(first)]
         if self.pool is not None:
             results = self.pool.imap(_pooled_shard, numbers)
@@ -279,10 +279,19 @@ def _shard(job: tuple[ToolSet, SynthConfig, Mined, Path], split: str, number: in
     path = folder / f"{split}-{number:06d}.jsonl"
     if not path.exists():
         studio = _studio(tools, mined)
-        first = number * SHARD
-        examples = (make(studio, config, split, first + i) for i in range(SHARD))
+        first, wanted = number * SHARD, _wanted(config, split)
+        last = first + SHARD
+        if first < wanted < last:  # the last of the expected shards is not longer than needed
+            last = wanted
+        examples = (make(studio, config, split, position) for position in range(first, last))
         write_lines(path, (example.to_line() for example in examples))
     return path
+
+
+def _wanted(config: SynthConfig, split: str) -> int:
+    """Return how many drafts a split is expected to need."""
+    rows = {"train": config.count, "valid": config.valid, "test": config.test}[split]
+    return int(rows * SPARE + 1)
 
 
 @lru_cache(maxsize=2)

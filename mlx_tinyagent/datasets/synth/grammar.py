@@ -5,9 +5,10 @@
 ``(a|b|)`` picks one; ``<lexicon>`` picks an entry of a lexicon; ``{param}`` is a
 slot; ``{param=filler}`` names the filler; ``{param.part}`` fills one part of a
 value that stands in two places; ``{*param}`` is a mention of another step's
-value. After ``;;`` stand fixed arguments: ``name=value``, or ``name=@param``
-for the same words as another slot. A template that starts with ``!`` is no
-imperative, so nothing like "please" is put before it.
+value; ``[param=words]`` makes a whole phrase, slots included, a value. After
+``;;`` stand fixed arguments: ``name=value``, or ``name=@param`` for what another
+argument is about. A template that starts with ``!`` is no imperative, so
+nothing like "please" is put before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 from mlx_tinyagent.errors import ConfigError
 
 _SLOT = re.compile(r"(\*?)(\w+)(?:\.(\w+))?(?:=(\w+))?")
-_SPECIAL = re.compile(r"[()|{}<>]")
+_GROUP = re.compile(r"\[(\w+)=")
+_SPECIAL = re.compile(r"[()|{}<>\[\]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,24 @@ class Choice:
     options: tuple[tuple[Node, ...], ...]
 
 
-Node = str | Slot | Pick | Choice
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A phrase that is an argument as a whole."""
+
+    param: str
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Where the phrase of an argument begins or ends, after expansion."""
+
+    param: str
+    opens: bool
+
+
+Node = str | Slot | Pick | Choice | Group
+Part = str | Slot | Pick | Edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +155,9 @@ class _Parser:
                 nodes.append(self.slot())
             elif char == "<":
                 nodes.append(Pick(self.upto(">")))
-            elif char in ")}>|":
+            elif char == "[":
+                nodes.append(self.group())
+            elif char in ")}>|]":
                 raise self.fail(f"{char!r} opens nothing")
             else:
                 match = _SPECIAL.search(self.text, self.at)
@@ -155,6 +176,15 @@ class _Parser:
             options.append(self.sequence(until="|)"))
         self.at += 1
         return Choice(tuple(options))
+
+    def group(self) -> Group:
+        match = _GROUP.match(self.text, self.at)
+        if match is None:
+            raise self.fail("expected [param=words]")
+        self.at = match.end()
+        nodes = self.sequence(until="]")
+        self.at += 1
+        return Group(match[1], nodes)
 
     def upto(self, end: str) -> str:
         stop = self.text.find(end, self.at)
@@ -180,15 +210,21 @@ def _slots(nodes: tuple[Node, ...]) -> list[Slot]:
         elif isinstance(node, Choice):
             for option in node.options:
                 found.extend(_slots(option))
+        elif isinstance(node, Group):
+            found.extend([Slot(node.param), *_slots(node.nodes)])
     return found
 
 
-def expand(nodes: tuple[Node, ...], rng: Random) -> list[str | Slot | Pick]:
-    """Make every choice and return what is left: texts, slots and lexicon picks."""
-    parts: list[str | Slot | Pick] = []
+def expand(nodes: tuple[Node, ...], rng: Random) -> list[Part]:
+    """Make every choice and return what is left: texts, slots, lexicon picks, edges of groups."""
+    parts: list[Part] = []
     for node in nodes:
         if isinstance(node, Choice):
             parts.extend(expand(rng.choice(node.options), rng))
+        elif isinstance(node, Group):
+            parts.append(Edge(node.param, opens=True))
+            parts.extend(expand(node.nodes, rng))
+            parts.append(Edge(node.param, opens=False))
         else:
             parts.append(node)
     return parts

@@ -23,12 +23,13 @@ from typing import Any
 
 from mlx_tinyagent.act.dates import find
 from mlx_tinyagent.datasets.importers.base import rows
-from mlx_tinyagent.datasets.synth.chain import MAX_SPAN, chain, is_slot, long_spans
+from mlx_tinyagent.datasets.synth.chain import MAX_SPAN, chain, is_slot, like, long_spans
 from mlx_tinyagent.datasets.synth.generate import Mined
 from mlx_tinyagent.datasets.synth.lexicon import packaged
 
 MIN_SEEN = 3  # rows in which a literal word must occur
 FEW_ROWS = 150  # with fewer rows of a tool, two occurrences are enough
+MOST = 40  # how often one value may stand in a list, so that common ones stay common
 CLOSED_SOURCES = frozenset({"smcalflow"})  # CC BY-SA: neither mined nor trained on
 NOW = datetime(2024, 5, 15, 9, 0)  # phrases are only found, so any moment will do
 
@@ -59,7 +60,7 @@ _PARAMS: Mapping[str, Mapping[str, str]] = {
     },
     "compose_new_email": {
         "person": "{recipients}", "email": "{recipients=email}", "topic": "{subject=mined_topic}",
-        "event": "{subject=mined_event}", "message": "{context=mined_said_compose_new_email}",
+        "event": "{subject=mined_event}", "message": "{subject=mined_said_compose_new_email}",
         "file": "{attachments}",
     },
     "send_sms": {"person": "{recipients}", "message": "{message=mined_said_send_sms}"},
@@ -156,19 +157,21 @@ def mine(path: Path) -> Mined:
     Raises:
         InputError: The file cannot be read, or a row is broken.
     """
-    wanted = [row for row in _rows(path) if row["source"] not in CLOSED_SOURCES]
+    everything = list(_rows(path))
+    wanted = [row for row in everything if row["source"] not in CLOSED_SOURCES]
     wanted = [row for row in wanted if is_mined(row.get("id"), row["text"])]
     people, lists = _people(wanted), _list_names(wanted)
     harvest = _Harvest()
     for row in wanted:
         _harvest(row, people, lists, harvest)
-    grams = long_spans(row["text"] for row in wanted)
+    grams = long_spans(row["text"] for row in everything)
     templates = {}
     for tool, found in sorted(harvest.patterns.items()):
         kept = _kept(tool, found)
         drawn = chain(kept, grams, seed=tool, count=_DRAWN.get(tool, 1500))
         good = [parts for parts in drawn if _complete(tool, parts) and _sensible(tool, parts)]
-        counts = Counter(_written(parts) for parts in good)
+        spread = like(good, [parts for parts in kept if _complete(tool, parts)], seed=tool)
+        counts = Counter(_written(parts) for parts in spread)
         templates[tool] = tuple(t for t in sorted(counts) for _ in range(_weight(counts[t])))
     return Mined(
         templates={tool: texts for tool, texts in templates.items() if texts},
@@ -185,7 +188,7 @@ def _written(parts: Sequence[str]) -> str:
 
 def _weight(count: int) -> int:
     """Say how often a template stands in its list: common ones often, but less than they are."""
-    return max(1, round(math.pow(count, 0.8)))
+    return max(1, round(math.pow(count, 0.75)))
 
 
 def _complete(tool: str, parts: Sequence[str]) -> bool:
@@ -416,7 +419,7 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
              "list": "list_thing", "task": "task", "person": "person"}  # fmt: skip
     lists: dict[str, tuple[str, ...]] = {}
     for role, values in sorted(harvest.values.items()):
-        words = [v for v in sorted(values) if _is_clean(v) for _ in range(min(values[v], 6))]
+        words = [v for v in sorted(values) if _is_clean(v) for _ in range(min(values[v], MOST))]
         if role in ("when", "message", "occasion", "any_list"):
             continue
         if role in mixed:
@@ -435,7 +438,8 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
     lists["mined_timed_list"] = tuple(timed) or ("at noon",)
     lists["mined_untimed_list"] = tuple(untimed) or ("tomorrow",)
     for tool, texts in sorted(harvest.messages.items()):
-        drawn = [" ".join(parts) for parts in chain(texts, grams, seed=f"said|{tool}", count=1200)]
+        pieces = chain(texts, grams, seed=f"said|{tool}", count=1200)
+        drawn = [" ".join(parts) for parts in like(pieces, texts, seed=tool)]
         short = [" ".join(parts) for parts in texts if len(parts) <= MAX_SPAN]
         lists[f"mined_said_{tool}"] = tuple(filter(_is_clean, [*drawn, *short]))
     for name, counts in (("opening", harvest.openings), ("closing", harvest.closings)):

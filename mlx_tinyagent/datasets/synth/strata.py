@@ -30,7 +30,8 @@ from mlx_tinyagent.tools.base import Tool, ToolSet
 Stratum = Literal["compound", "short", "follow", "ask", "near", "far"]
 STRATA: tuple[Stratum, ...] = get_args(Stratum)
 
-MINED_SHARE = 0.85  # of short requests, where mined phrases are given
+MINED_SHARE = 0.85  # of short requests, at most, where mined phrases are given
+FEW_MINED = 12  # with so many different mined templates, half of a tool's requests use them
 
 # Share of each stratum: the last three, requests that no plan of calls serves, make a third.
 SHARES: Mapping[Stratum, float] = {
@@ -41,7 +42,7 @@ SHARES: Mapping[Stratum, float] = {
     "near": 0.14,
     "far": 0.14,
 }
-LOWER = {"near": 0.8, "far": 0.48}  # share in lower case; people's far requests keep capitals
+LOWER = {"near": 0.84, "far": 0.42}  # share in lower case; people's far requests keep capitals
 
 KINDS: Mapping[Stratum, ExampleKind] = {
     "compound": "tool",
@@ -143,7 +144,7 @@ class Studio:
         book = self.books[tool.name]
         texts = book.compound if written else book.short
         mined = self.mined_templates.get(tool.name, ())
-        if mined and not written and rng.random() < MINED_SHARE:
+        if mined and not written and rng.random() < _mined_share(mined):
             texts = tuple(mined)
         template = grammar.parse(rng.choice(texts))
         clause = maker.clause(tool, template)
@@ -352,6 +353,12 @@ class Studio:
         for clause in clauses:
             assembler.add(clause)
         return from_calls([call.as_dict() for call in assembler.calls], self.tools)
+
+
+def _mined_share(templates: Sequence[str]) -> float:
+    """Return the share of requests that use mined templates: few of them are used little."""
+    distinct = len(set(templates))
+    return min(MINED_SHARE, distinct / (distinct + FEW_MINED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,9 @@ def polite(segments: list[Segment], rng: Random, lexicons: Lexicons) -> list[Seg
         opening, closing = lexicons.pick("mined_opening", rng), ""
         if "mined_closing" in lexicons:
             closing = lexicons.pick("mined_closing", rng)
-        front = [Segment(opening + " ")] if opening else []
+        called = opening.split(" ")[-1] in lexicons.entries("wake")
+        comma = "," if called and rng.random() < 0.4 else ""
+        front = [Segment(f"{opening}{comma} ")] if opening else []
         return [*front, *segments, *([Segment(" " + closing)] if closing else [])]
     text = text_of(segments).lower().strip()
     verbs = lexicons.entries("imperative_verb")
@@ -145,7 +147,7 @@ def quick(
     lexicons: Lexicons,
     *,
     imperative: bool,
-    lower: float = 0.76,
+    lower: float = 0.78,
 ) -> list[Segment]:
     """Give a request the looks of a quick command.
 
@@ -161,12 +163,15 @@ def quick(
         out = polite(out, rng, lexicons)
     if rng.random() < 0.10:
         out = slips(out, rng, 0.18)
-    if rng.random() < lower:
+    small = rng.random() < lower
+    if small:
         out = lowered(out)
     elif rng.random() < 0.9:
         out = capitalized(out)
-        if rng.random() < 0.55:
-            out = ended(out, "?" if _asks(out) else ".")
+    if _asks(out) and rng.random() < (0.25 if small else 0.7):
+        out = ended(out, "?")
+    elif rng.random() < (0.02 if small else 0.36):
+        out = ended(out, ".")
     return tidy(out)
 
 

@@ -18,16 +18,19 @@ SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def write(folder: Path, *rows: object) -> Path:
+    """Write rows to a file."""
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def call(number: int, tool: str, *args: Any) -> dict[str, Any]:
+    """Make a TinyAgent call."""
     return {"id": number, "tool": tool, "args": list(args), "deps": []}
 
 
 def tinyagent(question: str, *calls: dict[str, Any]) -> dict[str, Any]:
+    """Make a TinyAgent item."""
     return {"idx": 3, "question": question, "tools": [], "calls": list(calls), "plan": ""}
 
 
@@ -161,7 +164,10 @@ def test_seal_tools_responses_become_references(tmp_path: Path) -> None:
         ],
     }
     (example,) = import_file(write(tmp_path, row), "seal-tools").examples
-    assert [(c.tool, c.args) for c in example.plan] == [("get_mayor", ("Oslo",)), ("write", ("$1",))]
+    assert [(c.tool, c.args) for c in example.plan] == [
+        ("get_mayor", ("Oslo",)),
+        ("write", ("$1",)),
+    ]
 
 
 def test_openai_rows_give_plans_questions_and_refusals(tmp_path: Path) -> None:
@@ -169,7 +175,8 @@ def test_openai_rows_give_plans_questions_and_refusals(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {
         "name": "get.weather", "description": "Weather.",
         "parameters": {"type": "object", "required": ["city"], "properties": {
-            "city": {"type": "string"}, "unit": {"type": "string", "enum": ["c", "f"]}}}}}]  # fmt: skip
+            "city": {"type": "string"},
+            "unit": {"type": "string", "enum": ["c", "f"]}}}}}]  # fmt: skip
 
     def row(answer: dict[str, Any], *users: str) -> dict[str, Any]:
         turns = [{"role": "user", "content": text} for text in users]

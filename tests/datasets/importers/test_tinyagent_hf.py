@@ -22,6 +22,7 @@ SYSTEM = (
 
 
 def item(query: str, calls: list[tuple[str, list[Any]]], **changes: Any) -> dict[str, Any]:
+    """Make one member of the data set."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"it's {query}"}]
     plan = {
         "type": "plan",
@@ -40,6 +41,7 @@ def item(query: str, calls: list[tuple[str, list[Any]]], **changes: Any) -> dict
 
 
 def write(folder: Path, data: object) -> Path:
+    """Write the data set to a file."""
     path = folder / "training_data.json"
     path.write_text(json.dumps(data))
     return path
@@ -107,8 +109,8 @@ def test_members_do_not_depend_on_where_the_file_is_cut(
     """The standard parser is the oracle; pieces may end inside escapes and characters."""
     monkeypatch.setattr(jsonobject, "CHUNK", chunk)
     data = {
-        "a": [1, -2.5e3, True, None, {"k": "}]{[\",\\"}],
-        'quo"te': "back\\slash \\\" end\\\\",
+        "a": [1, -2.5e3, True, None, {"k": '}]{[",\\'}],
+        'quo"te': 'back\\slash \\" end\\\\',
         "ünï": "héllo \U0001f600 漢",
         "n": 12,
         "t": False,

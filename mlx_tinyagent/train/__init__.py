@@ -1,0 +1,1 @@
+"""Fine-tuning on the machine that will plan: over the same prompt segments as serving."""

@@ -1,0 +1,98 @@
+"""The loss of a plan, and its gradient: one batch in, nats out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.models.forward import hidden_states, logits
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    from mlx import nn
+
+    from mlx_tinyagent.train.cache import Blocks
+    from mlx_tinyagent.train.rows import Drawn
+
+CHUNK = 128  # positions whose logits are in memory together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inputs:
+    """Rows ready for a forward pass.
+
+    Attributes:
+        ids: Tokens [batch, tokens], filled up on the right.
+        spans: Per row, the positions whose next token belongs to the plan.
+        targets: Those next tokens, row after row [count].
+        cache: What comes before, one per layer; None for nothing.
+    """
+
+    ids: mx.array
+    spans: tuple[tuple[int, int], ...]
+    targets: mx.array
+    cache: list[Any] | None
+
+    @property
+    def count(self) -> int:
+        """Number of tokens the loss is over."""
+        return int(self.targets.shape[0])
+
+
+def prepare(
+    rows: Sequence[Drawn], *, blocks: Blocks | None, prompts: Sequence[Sequence[int]] | None = None
+) -> Inputs:
+    """Put rows into arrays.
+
+    Args:
+        rows: The rows.
+        blocks: What the frozen base model made of header and tools; None where
+            everything is computed.
+        prompts: In that case, each row's tokens before its tail.
+    """
+    import mlx.core as mx
+
+    before: Sequence[Sequence[int]] = prompts if prompts is not None else [()] * len(rows)
+    lines = [
+        [*first, *row.tail, *row.plan][:-1] for first, row in zip(before, rows, strict=True)
+    ]
+    width = max(map(len, lines))
+    ids = mx.array([line + [0] * (width - len(line)) for line in lines])
+    spans = tuple(
+        (len(line) - len(row.plan), len(line)) for line, row in zip(lines, rows, strict=True)
+    )
+    targets = mx.array([token for row in rows for token in row.plan])
+    cache = None if blocks is None else list(blocks.caches([r.tools for r in rows], new=width))
+    return Inputs(ids=ids, spans=spans, targets=targets, cache=cache)
+
+
+def plan_nats(model: nn.Module, inputs: Inputs) -> mx.array:
+    """Return the summed negative log-likelihood of the plans' tokens, in float32."""
+    import mlx.core as mx
+
+    hidden = hidden_states(model, inputs.ids, inputs.cache)
+    wanted = mx.concatenate(
+        [hidden[row, start:end] for row, (start, end) in enumerate(inputs.spans)]
+    )
+    return nats(model, wanted, inputs.targets)
+
+
+def nats(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
+    """Run the head and return the summed cross-entropy.
+
+    Args:
+        model: mlx-lm's module.
+        hidden: Hidden states [count, hidden].
+        targets: Token ids [count].
+    """
+    import mlx.core as mx
+    from mlx import nn as layers
+
+    total = mx.array(0.0)
+    for start in range(0, hidden.shape[0], CHUNK):
+        scores = logits(model, hidden[start : start + CHUNK]).astype(mx.float32)
+        total = total + layers.losses.cross_entropy(
+            scores, targets[start : start + CHUNK], reduction="sum"
+        )
+    return total
