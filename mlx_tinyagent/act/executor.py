@@ -67,8 +67,8 @@ class Callbacks:
             that changes something.
         choose: Offers the candidates of an unclear name; None chooses nothing.
         partial: Whether a plan may change something although some of its steps
-            cannot run: right where the preview is read by someone. Without it an
-            open question stops the whole plan, so that it can be asked again.
+            cannot run: right where the preview is read by someone. Without it
+            such a plan changes nothing, so that it can be given again.
         started: Called when a step starts.
         finished: Called when a step is done.
     """
@@ -169,10 +169,10 @@ class _Run:
         return preview(self.plan, self.tools, self.results, prepared, now=self.host.now)
 
     def hold(self, shown: Preview) -> None:
-        """Run nothing more: a question is open, and nobody is there to answer it."""
+        """Run nothing more: a part cannot run, and nobody has agreed to the rest alone."""
         for item in shown.steps:
             if item.result is None:
-                reason = item.problem or Skipped(reason="another step needs an answer first")
+                reason = item.problem or Skipped(reason="another step cannot run")
                 self._finish(self.plan.step(item.id), reason)
 
     def execute(self, shown: Preview, approval: Approval | None) -> None:

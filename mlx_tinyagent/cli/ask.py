@@ -32,7 +32,9 @@ MAX_INPUT_BYTES = 1 << 20  # read from standard input or a plan file; limits bel
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 yes_option = click.option(
-    "--yes", is_flag=True, help="Approve the plan unseen; an open question still stops it."
+    "--yes",
+    is_flag=True,
+    help="Approve the plan unseen; if a part of it cannot run, nothing is changed.",
 )
 
 

@@ -57,7 +57,7 @@ def run_cli(command: click.Command) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a foreign locale is no reason to fail
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(prog_name="mlx-tinyagent", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
@@ -223,11 +223,24 @@ def load_model(name: str, adapter: str | None) -> LanguageModel:
         spec = resolve(name)
         with progress_bar(f"Fetching {name}") as report:
             pull(spec, report)
-    folder = None if adapter in (None, "none") else Path(str(adapter)).expanduser()
     with status(f"Loading {name}"):
         from mlx_tinyagent.models.language import load
 
-        return load(name, adapter=folder)
+        return load(name, adapter=_adapter_folder(name, adapter))
+
+
+def _adapter_folder(name: str, adapter: str | None) -> Path | None:
+    """Return the folder of an ``--adapter`` option; left out, what ships for the model."""
+    from mlx_tinyagent.models.adapters import SHIPPED, shipped
+    from mlx_tinyagent.models.folder import fingerprint
+    from mlx_tinyagent.models.registry import local_path
+
+    if adapter == "none":
+        return None
+    if adapter is not None:
+        return Path(adapter).expanduser()
+    folder = local_path(name) if SHIPPED.is_dir() else None
+    return shipped(fingerprint(folder)) if folder is not None else None
 
 
 def make_retriever(kind: str) -> Retriever:

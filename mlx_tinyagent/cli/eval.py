@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +91,9 @@ seed_option = click.option(
     show_default=True,
     help="Who plans: the model, cue words, or a chat endpoint.",
 )
-@click.option("--endpoint", metavar="URL", help="For openai: base address, ending in /v1 as a rule.")
+@click.option(
+    "--endpoint", metavar="URL", help="For openai: base address, ending in /v1 as a rule."
+)
 @click.option("--endpoint-model", metavar="NAME", help="For openai: the model's name there.")
 @click.option("--predictions", type=FILE, help="Score this output of plan; nothing is planned.")
 @click.option(
@@ -155,6 +155,7 @@ def run_plans(job: PlanJob, predict: Predict | None = None) -> dict[str, Any]:
     from mlx_tinyagent.evaluate.harness_summary import summarize
     from mlx_tinyagent.files import atomic_write
 
+    harness_run.check_free(job.out, resume=job.resume)
     items = read_items(job.data, form=job.form, limit=job.limit, skip_bad=job.skip_bad)
     tools = load_tool_set(job.tools_name)
     _check_gold(job, items, tools)
@@ -167,24 +168,21 @@ def run_plans(job: PlanJob, predict: Predict | None = None) -> dict[str, Any]:
         "data": harness_run.describe_data(items),
         "tools": harness_run.describe_tools(tools),
         "planner": planner,
-        "retrieval": None if job.predictions else job.retrieval,
+        "retrieval": job.retrieval if planner["kind"] in ("model", "openai") else None,
         "execute": job.execute,
         "seed": job.seed,
     }
     harness_run.open_run(job.out, config, resume=job.resume)
-    with _quick_rows():
-        write_rows(
-            job.data,
-            job.out / harness_run.ITEMS,
-            items.items,
-            lambda item: harness.score_item(item, predict(item), tools, execute=job.execute),
-            resume=job.resume,
-            title="Evaluating",
-        )
-    rows = harness_run.read_rows(job.out)
-    summary = harness_run.write_summary(
-        job.out, config, summarize(rows, tools, seed=job.seed)
+    write_rows(
+        job.data,
+        job.out / harness_run.ITEMS,
+        items.items,
+        lambda item: harness.score_item(item, predict(item), tools, execute=job.execute),
+        resume=job.resume,
+        title="Evaluating",
     )
+    rows = harness_run.read_rows(job.out)
+    summary = harness_run.write_summary(job.out, config, summarize(rows, tools, seed=job.seed))
     atomic_write(job.out / harness_run.REPORT, report.render(rows, summary))
     _say_skipped(items)
     return summary
@@ -207,7 +205,7 @@ def _check_gold(job: PlanJob, items: Items, tools: ToolSet) -> None:
 def _planner(job: PlanJob, items: Items, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
     """Return who plans, and how the summary tells of it."""
     if job.predictions is not None:
-        return _from_file(job, items)
+        return _from_file(job.predictions, job, items)
     if job.kind == "keyword":
         from mlx_tinyagent.evaluate.baselines import KeywordPlanner
 
@@ -217,18 +215,17 @@ def _planner(job: PlanJob, items: Items, tools: ToolSet) -> tuple[Predict, dict[
     return _from_model(job, tools)
 
 
-def _from_file(job: PlanJob, items: Items) -> tuple[Predict, dict[str, Any]]:
+def _from_file(path: Path, job: PlanJob, items: Items) -> tuple[Predict, dict[str, Any]]:
     from mlx_tinyagent.evaluate.harness_items import file_sha256, read_predictions
 
-    assert job.predictions is not None
     found = read_predictions(
-        job.predictions,
+        path,
         items.items,
         partial=job.limit is not None or bool(items.skipped),
         skip_bad=job.skip_bad,
     )
-    facts = {"kind": "predictions", "file": job.predictions.name}
-    return lambda item: found[item.id], {**facts, "sha256": file_sha256(job.predictions)}
+    facts = {"kind": "predictions", "file": path.name, "sha256": file_sha256(path)}
+    return lambda item: found[item.id], facts
 
 
 def _from_endpoint(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
@@ -282,7 +279,11 @@ def _from_model(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
     help="Which one; all writes one subfolder each.",
 )
 @click.option(
-    "--fit", "training", multiple=True, type=FILE, help="For tfidf: rows to fit on; may be repeated."
+    "--fit",
+    "training",
+    multiple=True,
+    type=FILE,
+    help="For tfidf: rows to fit on; may be repeated.",
 )
 @tools_option
 @format_option

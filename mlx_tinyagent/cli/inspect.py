@@ -79,8 +79,9 @@ def models_pull(name: str) -> None:
     from mlx_tinyagent.models.fetch import pull
     from mlx_tinyagent.models.registry import resolve
 
+    spec = resolve(name)
     with progress_bar(f"Fetching {name}") as report:
-        folder = pull(resolve(name), report)
+        folder = pull(spec, report)
     click.echo(folder)
 
 

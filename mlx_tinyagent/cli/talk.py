@@ -35,8 +35,8 @@ def callbacks(*, yes: bool = False) -> Callbacks:
     """Return how ``ask``, ``run`` and ``chat`` talk to their user while a plan runs.
 
     Args:
-        yes: Whether the plan counts as approved, unseen. Then it runs whole or,
-            where a question is open, changes nothing.
+        yes: Whether the plan counts as approved, unseen. Then it runs whole or
+            changes nothing.
     """
     waiting = _SlowSteps()
     return Callbacks(

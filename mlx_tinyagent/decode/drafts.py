@@ -22,8 +22,10 @@ from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet, Type, literal
 
 _QUOTED = re.compile(r"[\"\u201c']((?:[^\"\u201c\u201d\n']|'(?=\w)){1,80})[\"\u201d'](?!\w)")
 _NAME = re.compile(r"\b[A-Z][\w'\u2019-]*(?:\s+[A-Z][\w'\u2019-]*){0,3}")
-_FILE = re.compile(r"\b[\w-]+\.(?:pdf|docx?|xlsx?|pptx?|txt|csv|md|png|jpe?g|key|pages|numbers)\b")
-_ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_FILE = re.compile(
+    r"(?<![\w-])[\w-]++\.(?:pdf|docx?|xlsx?|pptx?|txt|csv|md|png|jpe?g|key|pages|numbers)\b"
+)
+_ADDRESS = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)+")
 _COPIED = (Kind.SPAN, Kind.WHEN)
 _RELATIVES = re.compile(
     r"\b(?:mom|mum|mother|dad|father|brother|sister|wife|husband|boss|grandma|grandpa|aunt|uncle)\b",

@@ -18,8 +18,9 @@ from mlx_tinyagent.decode.constraint import PlanConstraint
 from mlx_tinyagent.decode.drafts import Drafter
 from mlx_tinyagent.decode.store import KVStore
 from mlx_tinyagent.decode.tiers import TierName, compute, default_tier, make_tier
-from mlx_tinyagent.errors import ContextError, PlanError
+from mlx_tinyagent.errors import ContextError, ModelError, PlanError
 from mlx_tinyagent.models.forward import hidden_states, logits, logits_of
+from mlx_tinyagent.prompt.render import FORMAT
 from mlx_tinyagent.trace import Trace
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ class Engine:
         model: The model.
         store: Where prompt segments survive between processes; None for nowhere.
         options: How it works; None takes the tier that the model's adapter was trained for.
+
+    Raises:
+        ModelError: The adapter was trained on another version of the prompt.
     """
 
     def __init__(
@@ -114,6 +118,12 @@ class Engine:
         store: KVStore | None = None,
         options: EngineOptions | None = None,
     ) -> None:
+        trained = model.adapter_config.get("prompt_format", FORMAT)
+        if trained != FORMAT:
+            raise ModelError(
+                f"the adapter {model.adapter} was trained on the prompt format {trained}, this "
+                f"version writes {FORMAT}: train it anew or use the version it was made with"
+            )
         self.model = model
         self.options = options or EngineOptions(tier=default_tier(model))
         self.tier = make_tier(

@@ -173,10 +173,14 @@ def rotated(kv: SegmentKV, ropes: Sequence[Any], delta: int) -> SegmentKV:
     """
     if delta == 0:
         return kv
+    import mlx.core as mx
+
     keys = []
     for key, rope in zip(kv.keys, ropes, strict=True):
         batch, heads, tokens, width = key.shape
         # Each token as a sequence of its own, so that all get the same rotation.
         flat = key.reshape(batch, heads * tokens, 1, width)
-        keys.append(rope(flat, offset=delta).reshape(key.shape))
+        # YaRN and its like also multiply on every call; the keys have that behind them.
+        gain = rope(mx.ones((1, 1, 1, width), key.dtype), offset=0)
+        keys.append((rope(flat, offset=delta) / gain).reshape(key.shape))
     return SegmentKV(tuple(keys), kv.values)

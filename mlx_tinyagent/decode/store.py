@@ -133,6 +133,8 @@ def _unpack(raw: bytes, key: str) -> SegmentKV:
     if metadata["digest"] != _digest(header, body):
         raise ValueError("its checksum is wrong")
     layers = len(header) // 2
+    if not layers:
+        raise ValueError("it holds no layer")
     arrays = {name: _from_bytes(entry, body) for name, entry in header.items()}
     return SegmentKV(
         tuple(arrays[f"k.{layer}"] for layer in range(layers)),

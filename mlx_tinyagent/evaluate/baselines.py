@@ -36,7 +36,10 @@ _CUT = re.compile(
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r"[\"\u201c]([^\"\u201c\u201d]+)[\"\u201d]|(?<!\w)'([^']{2,})'(?!\w)")
-_FILE = re.compile(r"[\w-]+(?: [A-Z][\w-]*)*\.(?:pdf|docx?|xlsx?|csv|txt|png|jpe?g|pptx?|md)\b")
+_FILE = re.compile(  # a verb before a name is not part of it
+    rf"\b(?!(?i:{'|'.join(_VERBS)})\b)[\w-]{{1,60}}(?: [A-Z][\w-]{{0,60}}){{0,6}}"
+    r"\.(?:pdf|docx?|xlsx?|csv|txt|png|jpe?g|pptx?|md)\b"
+)
 _ADDRESS = re.compile(r"[^@\s,;<>]+@[\w.-]+\w")
 _NAME = r"[A-Z][\w'\u2019-]+(?: [A-Z][\w'\u2019-]+)*"
 _PEOPLE = re.compile(
@@ -371,15 +374,15 @@ _CUES: tuple[tuple[re.Pattern[str], Callable[[str, _Draft], None]], ...] = tuple
         (r"\bforward\b", _forward),
         (r"\brepl(?:y|ies)\b|\banswer this\b", _reply),
         (r"\bdirections?\b|\broute\b|\bhow do i get\b|\bnavigate\b|\bwalk from\b", _directions),
-        (r"\bsummar\w+.*\.pdf\b|\bsummari[sz]e\b", _summary),
-        (r"\b(?:append|add|put)\b.*\bto\b.*\bnotes?\b", _append),
-        (r"\b(?:open|read|show|find)\b.*\bnotes?\b", _open_note),
-        (r"\b(?:create|make|write|new|take)\b.*\bnotes?\b", _create_note),
+        (r"\bsummar\w+.{0,99}\.pdf\b|\bsummari[sz]e\b", _summary),
+        (r"\b(?:append|add|put)\b.{0,99}\bto\b.{0,99}\bnotes?\b", _append),
+        (r"\b(?:open|read|show|find)\b.{0,99}\bnotes?\b", _open_note),
+        (r"\b(?:create|make|write|new|take)\b.{0,99}\bnotes?\b", _create_note),
         (r"^(?:\W*\w+\W+){0,3}?(?:text|sms|message)\b|\b(?:text message|sms)\b", _sms),
         (r"\be-?mail\b|\bmail\b", _mail),
         (r"\bcalendar\b|\b(?:event|meeting|appointment)\b|^\W*schedule\b", _event),
         (r"\bmaps?\b|^\W*(?:where is|locate)\b", _location),
-        (rf"\b(?:open|find|show)\b.*{_FILE.pattern}", _file),
+        (rf"\b(?:open|find|show)\b.{{0,99}}{_FILE.pattern}", _file),
     )
 )
 

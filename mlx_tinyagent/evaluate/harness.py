@@ -31,7 +31,7 @@ from mlx_tinyagent.evaluate.tinyagent_score import tinyagent_success
 from mlx_tinyagent.tools.base import ToolSet
 
 Prediction = Mapping[str, Any]
-Predict = Callable[[Item], Prediction]
+Predict = Callable[[Item], Prediction | None]  # None: there is no prediction
 Row = dict[str, Any]
 
 RIGHT = "right"

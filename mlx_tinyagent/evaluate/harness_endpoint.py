@@ -57,6 +57,8 @@ class EndpointPlanner:
             raise UsageError(
                 f"the endpoint is {self.url!r}; expected an address such as http://localhost:8080/v1"
             )
+        if parts.username or parts.password:  # it would stand in the run's configuration
+            raise UsageError(f"the endpoint holds a password; put the key into {KEY_VARIABLE}")
 
     def plan(self, item: Item) -> dict[str, Any]:
         """Plan one row; a plan that cannot be used stands in its ``error``.

@@ -6,6 +6,7 @@ changed, and code of other tool sets is never called.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,9 +53,9 @@ class _Ran:
     results: tuple[StepResult, ...]
     plan: Plan
 
-    @property
-    def statuses(self) -> frozenset[str]:
-        return frozenset(outcome.result.status for outcome in self.results)
+    def endings(self) -> Counter[tuple[str, str]]:
+        """Count how the steps of each tool ended."""
+        return Counter((outcome.tool, outcome.result.status) for outcome in self.results)
 
     def found(self) -> set[tuple[str, str]]:
         """Return tool and value of every look-up that gave one."""
@@ -79,9 +80,10 @@ def execution(calls: Calls, item: Item) -> Execution | None:
 
     They match if they leave the same row-level difference
     (``evaluate.execution``), and if the prediction also found what the gold
-    plan only looks up to tell. Where the gold plan's look-up ends in an
-    ambiguous or unknown name, the prediction's must end so too. A plan that
-    cannot run does nothing and matches nothing.
+    plan only looks up to tell. Where the gold plan stops at an ambiguous or
+    unknown name and so leaves no difference, the prediction's steps must be of
+    the same tools and end the same way. A plan that cannot run does nothing
+    and matches nothing.
 
     Args:
         calls: The predicted calls.
@@ -105,8 +107,8 @@ def execution(calls: Calls, item: Item) -> Execution | None:
         *diff_match(mine.change, theirs.change).differences,
         *(f"not looked up: {tool} = {text}" for tool, text in sorted(theirs.told() - mine.found())),
     ]
-    if item.outcome is not None and item.outcome not in mine.statuses:
-        differences.append(f"no look-up was {item.outcome}")
+    if item.outcome is not None and mine.endings() != theirs.endings():
+        differences.append(f"its steps do not end as the gold plan's, which is {item.outcome}")
     return Execution(
         match=not differences,
         changes=changes,

@@ -15,8 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mlx_tinyagent.datasets.jsonl import read_objects
-from mlx_tinyagent.errors import InputError
+from mlx_tinyagent.errors import InputError, RecordError
 from mlx_tinyagent.evaluate.harness_items import Items
 from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.tools.base import ToolSet
@@ -78,6 +77,18 @@ def _processor() -> str:
     return next(names, platform.processor())
 
 
+def check_free(out: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds a run, unless that run is to go on.
+
+    Raises:
+        InputError: It does, or it is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; results are written to a folder")
+    if not resume and any((out / name).exists() for name in (ITEMS, f"{ITEMS}.part")):
+        raise InputError(f"{out} holds a run already; --resume goes on with it, or name another")
+
+
 def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     """Make a run's folder, or check that the one there can go on.
 
@@ -94,8 +105,7 @@ def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> None:
     known = out / CONFIG
     wanted = json.loads(json.dumps(config))
     finished, part = out / ITEMS, out / f"{ITEMS}.part"
-    if (finished.exists() or part.exists()) and not resume:
-        raise InputError(f"{out} holds a run already; --resume goes on with it, or name another")
+    check_free(out, resume=resume)
     if resume and known.exists():
         difference = _difference(_load(known), wanted)
         if difference:
@@ -141,14 +151,26 @@ def read_rows(out: Path) -> list[dict[str, Any]]:
         hint = "its run was interrupted; --resume goes on with it" if part.exists() else "no run"
         raise InputError(f"{path} does not exist: {hint}")
 
-    rows = []
-    for line in read_objects(path):
-        value = line.value
-        good = isinstance(value.get("id"), str) and isinstance(value.get("figures"), dict)
-        if not good or not all(isinstance(v, int | float) for v in value["figures"].values()):
-            raise line.error("no item of a run: expected an id and figures")
-        rows.append(value)
-    return rows
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return [_row(path, number, line) for number, line in enumerate(lines, start=1)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+    """Read one item; a line may be long, since it holds whatever was predicted."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(path, number, 1, f"no JSON: {error}") from error
+    match value:
+        case {"id": str(), "figures": dict(figures)} if all(
+            isinstance(figure, int | float) for figure in figures.values()
+        ):
+            row: dict[str, Any] = value
+            return row
+    raise RecordError(path, number, 1, "no item of a run: expected an id and figures")
 
 
 def write_summary(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 BASE_KEY = "base_fingerprint"  # in the configuration: the model it was trained on
 ACTIVE_KEY = "active"  # where it acts: on "all" tokens, or "after_blocks"
+SHIPPED = Path(__file__).parents[1] / "adapters"
 _LEAVES = ("lora_a", "lora_b", "m")  # m: magnitudes of DoRA
 
 
@@ -125,6 +126,18 @@ def base_only(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.update_modules(tree_unflatten(adapted))
+
+
+def shipped(base: str) -> Path | None:
+    """Return the folder of the adapter that ships with the package for a model; None if none does.
+
+    Args:
+        base: Fingerprint of the model.
+    """
+    for config in sorted(SHIPPED.glob(f"*/{CONFIG}")):
+        if read_json(config).get(BASE_KEY) == base:
+            return config.parent
+    return None
 
 
 def _check_base(folder: Path, config: dict[str, Any], base: str) -> None:

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlx_tinyagent.errors import ModelError
+from mlx_tinyagent.models import adapters
 from mlx_tinyagent.models.device import Device, DtypeName, setup
 from mlx_tinyagent.models.folder import fingerprint, read_config, read_entries
 from mlx_tinyagent.models.info import kv_bytes_per_token, text_config
@@ -84,7 +85,7 @@ class LanguageModel:
     @property
     def after_blocks(self) -> bool:
         """Whether the adapter acts only on what follows header and tool blocks."""
-        return self.adapter_config.get("active") == "after_blocks"
+        return self.adapter_config.get(adapters.ACTIVE_KEY) == "after_blocks"
 
     @contextlib.contextmanager
     def prefix_weights(self) -> Iterator[None]:
@@ -95,9 +96,7 @@ class LanguageModel:
         if not self.after_blocks:
             yield
             return
-        from mlx_tinyagent.models.adapters import base_only
-
-        with base_only(self.model):
+        with adapters.base_only(self.model):
             yield
 
     def new_cache(self) -> list[Any]:
@@ -135,8 +134,6 @@ def load(
     adapter_config: dict[str, Any] = {}
     identity = fingerprint(folder)
     if adapter is not None:
-        from mlx_tinyagent.models import adapters
-
         adapter = Path(adapter)
         adapter_config = adapters.apply(model, adapter, base=identity, dtype=chosen)
     return LanguageModel(
@@ -242,7 +239,7 @@ def _build(folder: Path, device: Device, dtype: DtypeName) -> nn.Module:
     try:
         model, _ = load_model(folder, lazy=True)
         if device.name == "cpu":
-            _unpack(model, target)
+            unpack(model, target)
         _cast(model, target)
         mx.eval(model.parameters())
     except _MISFITS as error:
@@ -250,8 +247,8 @@ def _build(folder: Path, device: Device, dtype: DtypeName) -> nn.Module:
     return model
 
 
-def _unpack(model: nn.Module, dtype: mx.Dtype) -> None:
-    """Replace quantized layers by dense ones, one after the other.
+def unpack(model: nn.Module, dtype: mx.Dtype) -> None:
+    """Replace quantized layers by dense ones, one after the other, in place.
 
     Scales are widened before the product, so the dense weights are what the
     packed ones mean and not their rounding to 16 bits.

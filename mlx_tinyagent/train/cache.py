@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class PrefixCache:
     """One layer's fixed prefix, which every forward pass continues anew.
 
-    Unlike a cache for decoding it keeps nothing of what it is given, so it is
-    free of side effects and a gradient can pass through what it returns.
+    Unlike a cache for decoding it does not grow, so a gradient can pass
+    through what it returns.
 
     Args:
         keys: Keys of the prefix [batch, kv_heads, tokens, head_dim], after RoPE.
@@ -29,7 +29,13 @@ class PrefixCache:
         offset: RoPE position of the first token after it.
         mask: True where a new token may look [batch, 1, new, tokens + new];
             None for all of the prefix and causally among the new ones.
+
+    Attributes:
+        fresh: Keys and values of the last pass without the prefix, for
+            attention that computes the two apart.
     """
+
+    fresh: tuple[mx.array, mx.array] | None = None
 
     def __init__(
         self, keys: mx.array, values: mx.array, *, offset: int, mask: mx.array | None
@@ -40,7 +46,8 @@ class PrefixCache:
         """Return the prefix followed by the new tokens."""
         import mlx.core as mx
 
-        return (
+        self.fresh = keys, values
+        return (  # not computed where nobody reads it
             mx.concatenate([self.keys, keys], axis=2),
             mx.concatenate([self.values, values], axis=2),
         )

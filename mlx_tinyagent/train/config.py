@@ -107,7 +107,9 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, where: str = "the configuration") -> TrainConfig:
+    def from_dict(
+        cls, values: Mapping[str, Any], *, where: str = "the configuration"
+    ) -> TrainConfig:
         """Read it from plain data.
 
         Raises:

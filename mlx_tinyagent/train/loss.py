@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mlx_tinyagent.models.forward import hidden_states, logits
+from mlx_tinyagent.models.kernels import LOG2E, exp2
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -54,9 +55,7 @@ def prepare(
     import mlx.core as mx
 
     before: Sequence[Sequence[int]] = prompts if prompts is not None else [()] * len(rows)
-    lines = [
-        [*first, *row.tail, *row.plan][:-1] for first, row in zip(before, rows, strict=True)
-    ]
+    lines = [[*first, *row.tail, *row.plan][:-1] for first, row in zip(before, rows, strict=True)]
     width = max(map(len, lines))
     ids = mx.array([line + [0] * (width - len(line)) for line in lines])
     spans = tuple(
@@ -79,7 +78,10 @@ def plan_nats(model: nn.Module, inputs: Inputs) -> mx.array:
 
 
 def nats(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
-    """Run the head and return the summed cross-entropy.
+    """Run the head and return the summed cross-entropy, computed in float32.
+
+    The gradient is computed along with the value, chunk by chunk, so that the
+    logits of one chunk at most are ever in memory. The head itself is frozen.
 
     Args:
         model: mlx-lm's module.
@@ -87,12 +89,41 @@ def nats(model: nn.Module, hidden: mx.array, targets: mx.array) -> mx.array:
         targets: Token ids [count].
     """
     import mlx.core as mx
-    from mlx import nn as layers
 
-    total = mx.array(0.0)
-    for start in range(0, hidden.shape[0], CHUNK):
-        scores = logits(model, hidden[start : start + CHUNK]).astype(mx.float32)
-        total = total + layers.losses.cross_entropy(
-            scores, targets[start : start + CHUNK], reduction="sum"
-        )
-    return total
+    @mx.custom_function
+    def total(hidden: mx.array) -> tuple[mx.array, mx.array]:
+        loss, slopes = mx.array(0.0), []
+        for start in range(0, hidden.shape[0], CHUNK):
+            part, slope = _chunk(
+                model, hidden[start : start + CHUNK], targets[start : start + CHUNK]
+            )
+            loss = loss + part
+            slopes.append(slope)
+        return loss, mx.concatenate(slopes)
+
+    @total.vjp
+    def backward(
+        primals: mx.array, cotangents: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
+    ) -> mx.array:
+        return cotangents[0].astype(outputs[1].dtype) * outputs[1]
+
+    value: mx.array = cast(Any, total)(hidden)[0]
+    return value
+
+
+def _chunk(model: nn.Module, hidden: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+    """Return summed cross-entropy and its gradient with respect to the hidden states."""
+    import mlx.core as mx
+
+    raw = logits(model, hidden)
+    scores = raw.astype(mx.float32)
+    scores = scores - mx.max(scores, axis=-1, keepdims=True)
+    weights = exp2(scores * LOG2E)
+    sums = mx.sum(weights, axis=-1, keepdims=True)
+    right = mx.take_along_axis(scores, targets[:, None], axis=-1)
+    loss = mx.sum(mx.log(sums) - right)
+    share = weights / sums
+    chosen = mx.take_along_axis(share, targets[:, None], axis=-1)
+    share = mx.put_along_axis(share, targets[:, None], chosen - 1.0, axis=-1)
+    _, (slope,) = mx.vjp(lambda h: logits(model, h), [hidden], [share.astype(raw.dtype)])
+    return loss, slope

@@ -99,7 +99,9 @@ def load_data(
     train: list[Row] = []
     valid: list[Row] = []
     for source in sources:
-        train += _rows(source / "train.jsonl" if source.is_dir() else source, tools, tokenizer, skipped)
+        train += _rows(
+            source / "train.jsonl" if source.is_dir() else source, tools, tokenizer, skipped
+        )
         if source.is_dir() and (source / "valid.jsonl").is_file():
             valid += _rows(source / "valid.jsonl", tools, tokenizer, skipped)
     train.sort(key=_chance)  # an order of its own, whatever the files' is
@@ -114,7 +116,10 @@ def load_data(
     for row in (*train, *valid):
         digest.update(row.example.to_line().encode("utf-8", "surrogatepass"))
     return Data(
-        train=tuple(train), valid=tuple(valid[:eval_rows]), skipped=skipped, digest=digest.hexdigest()
+        train=tuple(train),
+        valid=tuple(valid[:eval_rows]),
+        skipped=skipped,
+        digest=digest.hexdigest(),
     )
 
 
@@ -122,9 +127,7 @@ def _chance(row: Row) -> str:
     return hashlib.sha256(row.example.query.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _rows(
-    path: Path, tools: ToolSet, tokenizer: Tokenizer, skipped: Counter[str]
-) -> list[Row]:
+def _rows(path: Path, tools: ToolSet, tokenizer: Tokenizer, skipped: Counter[str]) -> list[Row]:
     end = tokenizer.encode(tokenizer.chat_frame().end)[0]
     rows = []
     for example in _examples(path, skipped):
@@ -184,9 +187,7 @@ def draw(
     return Drawn(tail=tuple(tail), plan=row.plan, tools=offered)
 
 
-def _offer(
-    row: Row, chance: random.Random, tools: ToolSet, config: TrainConfig
-) -> tuple[str, ...]:
+def _offer(row: Row, chance: random.Random, tools: ToolSet, config: TrainConfig) -> tuple[str, ...]:
     if chance.random() < config.all_tools:
         return tools.names
     most = config.distractors

@@ -290,7 +290,7 @@ class TestLostSteps:
             whole, TINYAGENT16, host, Callbacks(approve=lambda shown: True, partial=False)
         )
 
-        assert results[0].result == Skipped(reason="another step needs an answer first")
+        assert results[0].result == Skipped(reason="another step cannot run")
         assert results[1].result.status in ("not_found", "ambiguous")
         assert snapshot(store) == before
 

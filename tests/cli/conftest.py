@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from mlx_tinyagent.config import paths
+from mlx_tinyagent.config import Paths, paths
 
 HERE = Path(__file__).resolve().parent
 
@@ -86,12 +87,22 @@ def program() -> Callable[..., Outcome]:
     return run
 
 
-@pytest.fixture
-def world(user_home: Path) -> Path:
-    """The user's store, filled with the demo world; returns the store's file."""
+@pytest.fixture(scope="session")
+def filled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of a user whose store holds the demo world; made once."""
     from mlx_tinyagent.tools.local import demo_data
 
-    return demo_data(paths(), force=False).store
+    home = tmp_path_factory.mktemp("world")
+    demo_data(Paths(config=home / "config", data=home / "data", cache=home / "cache"))
+    return home
+
+
+@pytest.fixture
+def world(user_home: Path, filled_home: Path) -> Path:
+    """The user's store, filled with the demo world; returns the store's file."""
+    paths().data.mkdir(parents=True, mode=0o700)
+    shutil.copy(filled_home / "data" / "store.sqlite", paths().data)
+    return paths().data / "store.sqlite"
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """The real command line with a planner that gives plans written beforehand.
 
 Run as a program: ``python scripted.py chat``. The variable PLANS holds a JSON
-object of request and plan; the plan BLOCK touches the file named by MARKER and
-never comes, as a model that is still at work.
+object of request and plan; the plan BLOCK opens the pipe named by MARKER and
+never comes, as of a model that is still at work.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ScriptedPlanner:
         """Return the plan for a request."""
         text = self.plans.get(request.query.strip(), "1. join()")
         if text == "BLOCK":
-            Path(os.environ["MARKER"]).touch()
+            Path(os.environ["MARKER"]).write_text("here")
             threading.Event().wait()
         tools = self.tools if offered is None else self.tools.subset(offered)
         return Planned(

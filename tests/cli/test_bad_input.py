@@ -111,7 +111,7 @@ TOOL_FILES = {
         1,
         ":3: tool f has no docstring",
     ),
-    "not UTF-8": ("# caf\udce9\n", 1, "SyntaxError"),
+    "not UTF-8": ("x = 'caf\udce9'\n", 1, "SyntaxError"),
 }
 
 
@@ -187,7 +187,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize(("command", "said"), NAMES, ids=lambda value: " ".join(value)[:40])
+@pytest.mark.parametrize(("command", "said"), NAMES, ids=[" ".join(name) for name, _ in NAMES])
 def test_names_that_do_not_exist(cli: Cli, command: tuple[str, ...], said: str) -> None:
     """Exit code 2, and what might have been meant."""
     done = cli(*command)

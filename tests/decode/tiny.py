@@ -14,6 +14,7 @@ import numpy as np
 
 from mlx_tinyagent.decode.constraint import PlanConstraint
 from mlx_tinyagent.decode.grammar import GrammarOptions
+from mlx_tinyagent.models.language import LanguageModel
 from mlx_tinyagent.models.tokenizer import Tokenizer
 from mlx_tinyagent.plan.graph import Limits
 from mlx_tinyagent.prompt.render import HEADER, Prompt, Request, render
@@ -222,6 +223,36 @@ TOOLSETS: dict[str, ToolSet] = {
 }
 
 
+def write_adapter(folder: Path, base: Path, *, active: str) -> Path:
+    """Write a random LoRA adapter for a model; ``active`` says on which tokens it acts."""
+    import mlx.core as mx
+
+    from mlx_tinyagent.models.adapters import adapter_parameters, add_layers
+    from mlx_tinyagent.models.language import load
+
+    model = load(base).model
+    layers = ["self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj"]
+    parameters = {"rank": 4, "scale": 4.0, "dropout": 0.0, "keys": layers}
+    config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
+    add_layers(model, config)
+    key = mx.random.key(7)
+    shapes = {name: value.shape for name, value in adapter_parameters(model).items()}
+    folder.mkdir()
+    mx.save_safetensors(
+        str(folder / "adapters.safetensors"),
+        {name: mx.random.normal(shape, key=key) * 0.3 for name, shape in shapes.items()},
+    )
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "active": active}))
+    return folder
+
+
+def identity() -> LanguageModel:
+    """Return a model that is only a name to a store: nothing of it can run."""
+    known: dict[str, Any] = {"fingerprint": "m", "dtype": "float32", "packed": False}
+    nothing: dict[str, Any] = dict.fromkeys(LanguageModel.__dataclass_fields__)
+    return LanguageModel(**{**nothing, "adapter_config": {}, **known})
+
+
 # A sampler in place of a model
 
 _CLOSING = ('"', ")", "]", ",", "\n")
@@ -261,7 +292,7 @@ def _holding(table: Sequence[bytes], marks: Sequence[str]) -> np.ndarray:
 
 # Plans short enough for the oracle, which computes the whole sequence for every token
 
-SHORT = GrammarOptions(limits=Limits(steps=3, effects=2), more_tools=("other_tool",))
+SHORT = GrammarOptions(ask=False, limits=Limits(steps=3, effects=1))
 
 
 def constraint_for(
@@ -270,7 +301,8 @@ def constraint_for(
     tools: ToolSet,
     options: GrammarOptions = SHORT,
 ) -> PlanConstraint:
-    """Return the plan constraint of one request."""
+    """Return the plan constraint of one request; questions, being long, only without tools."""
+    options = options if len(tools) else replace(options, ask=True)
     return PlanConstraint(tokenizer.llguidance_tokenizer(), tools, (query,), options)
 
 

@@ -107,6 +107,7 @@ class Assembler:
             return self._copied(inner, said[0]) if said else ""
         text = self.texts.get(Key(clause.serial, name, 0), "")
         is_file = _param(clause.tool, name).entity == "file"
+        text = re.sub(r"^(the|a|an|my) (?=\S)", "", text, flags=re.IGNORECASE)
         return re.sub(r"\.[A-Za-z0-9]{2,5}$", "", text) if is_file else text
 
     def _said(self, param: Param, text: str) -> str:

@@ -232,6 +232,8 @@ class _Maker:
     def __enter__(self) -> _Maker:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.workers > 1:
+            # Forked, since tools hold functions that cannot be pickled; nothing here
+            # loads MLX or another library that does not survive a fork.
             context = multiprocessing.get_context("fork")
             global _JOB
             _JOB = self.job

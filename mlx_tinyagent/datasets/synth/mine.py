@@ -118,7 +118,7 @@ _LEADING = re.compile(
     r"i need to|i want to|i would like to|i'd like to|help me|i have to)[,.]?\s+)+",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(r"(?:\s+(?:please|for me|thanks|thank you|plz|pls|now))+$", re.IGNORECASE)
+_TRAILING = re.compile(r"(?:\s+(?:please|for me|thanks|thank you|plz|pls))+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,13 @@ def mine(path: Path) -> Mined:
 
 
 _DRAWN = {"near": 3000, "far": 4000}
+
+
+def _relation(slot: str) -> str:
+    """Let only a relation stand behind "my"."""
+    if slot.startswith("<"):
+        return "<relation>"
+    return "{" + slot.strip("{}").split("=")[0] + "=relation}"
 
 
 def _written(parts: Sequence[str]) -> str:
@@ -364,6 +371,8 @@ def _parts(text: str, spans: Sequence[_Span], tool: str) -> list[str] | None:
         else:
             tail = []
         slot = _slot(tool, table, span, text[span.start : span.end])
+        if slot is not None and span.role == "person" and parts and parts[-1] == "my":
+            slot = _relation(slot)
         if slot is None or slot in used:
             return None
         used.add(slot)
@@ -388,7 +397,12 @@ def _slot(tool: str, table: Mapping[str, str], span: _Span, value: str) -> str |
     return table.get(span.role)
 
 
-_MUST_SAY = {"compose_new_email": r"mail", "send_sms": r"text|message|sms|msg"}
+_MUST_SAY = {
+    "compose_new_email": r"mail",
+    "send_sms": r"text|message|sms|msg",
+    "get_phone_number": r"number|phone|cell|mobile",
+    "get_email_address": r"mail",
+}
 
 
 def _sensible(tool: str, parts: Sequence[str]) -> bool:
@@ -400,6 +414,8 @@ def _sensible(tool: str, parts: Sequence[str]) -> bool:
         strangers = [w for w in after if not is_slot(w) and w not in ("a", "the", "my", "me")]
         if strangers or re.search(r"\b(every|all|each)\b", text) or (not words and len(parts) < 2):
             return False
+    if "to {content" in " ".join(parts):  # "add a list item to {…}" says it the wrong way round
+        return False
     return re.search(_MUST_SAY.get(tool, ""), text) is not None
 
 
@@ -419,7 +435,12 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
              "list": "list_thing", "task": "task", "person": "person"}  # fmt: skip
     lists: dict[str, tuple[str, ...]] = {}
     for role, values in sorted(harvest.values.items()):
-        words = [v for v in sorted(values) if _is_clean(v) for _ in range(min(values[v], MOST))]
+        words = [
+            v
+            for v in sorted(values)
+            if _is_clean(v) and _fits_role(v, role)
+            for _ in range(min(values[v], MOST))
+        ]
         if role in ("when", "message", "occasion", "any_list"):
             continue
         if role in mixed:
@@ -432,7 +453,8 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
     untimed: list[str] = []
     for value in sorted(harvest.values.get("when", ())):
         found = find(value, NOW)
-        if len(found) == 1 and found[0].has_date | found[0].has_time and _is_clean(value):
+        plain = _is_clean(value) and not value.isdigit()
+        if plain and len(found) == 1 and (found[0].has_date or found[0].has_time):
             (timed if found[0].has_time else untimed).append(value)
     lists["mined_when"] = tuple(timed + untimed) or ("tomorrow",)
     lists["mined_timed_list"] = tuple(timed) or ("at noon",)
@@ -441,11 +463,21 @@ def _lists(harvest: _Harvest, grams: frozenset[str]) -> dict[str, tuple[str, ...
         pieces = chain(texts, grams, seed=f"said|{tool}", count=1200)
         drawn = [" ".join(parts) for parts in like(pieces, texts, seed=tool)]
         short = [" ".join(parts) for parts in texts if len(parts) <= MAX_SPAN]
-        lists[f"mined_said_{tool}"] = tuple(filter(_is_clean, [*drawn, *short]))
+        words = [text for text in (*drawn, *short) if _is_clean(text)]
+        if tool in _DATES:  # a date in the words would be the call's own
+            words = [text for text in words if not find(text, NOW)]
+        lists[f"mined_said_{tool}"] = tuple(words)
     for name, counts in (("opening", harvest.openings), ("closing", harvest.closings)):
         shares = {w: n for w, n in sorted(counts.items()) if n >= MIN_SEEN}
         lists[f"mined_{name}"] = tuple(w for w, n in shares.items() for _ in range(n))
     return {name: words for name, words in lists.items() if words}
+
+
+def _fits_role(value: str, role: str) -> bool:
+    """Whether a labelled value names only what its role says."""
+    if role == "person":
+        return not value.endswith("'s") and value not in ("all", "everyone", "friend", "family")
+    return role not in ("event", "task", "place", "list", "topic") or not find(value, NOW)
 
 
 def _is_clean(value: str) -> bool:

@@ -114,11 +114,24 @@ def _slip(word: str, rng: Random) -> str:
     return word[:at] + rng.choice(near) + word[at + 1 :]
 
 
+def articles(segments: list[Segment]) -> list[Segment]:
+    """Write "a" or "an" before an argument as its first letter wants."""
+    out: list[Segment] = []
+    for segment in segments:
+        match = re.search(r"\b(an?) $", out[-1].text, re.IGNORECASE) if out else None
+        if match is not None and segment.text:
+            sound = re.match(r"(?!one\b|uni|eu|use)[aeiou]", segment.text, re.IGNORECASE)
+            right = match[1][0] + ("n" if sound else "")
+            out[-1] = out[-1].reworded(out[-1].text[: match.start()] + right + " ")
+        out.append(segment)
+    return out
+
+
 def tidy(segments: list[Segment]) -> list[Segment]:
     """Squeeze blanks between segments and trim the ends; arguments keep their words."""
     out: list[Segment] = []
     last = " "
-    for segment in segments:
+    for segment in articles(segments):
         text = segment.text
         if segment.key is None:
             text = re.sub(r"\s+", " ", text)
@@ -161,6 +174,8 @@ def quick(
     out = plain(segments, keep_stops=rng.random() < 0.3)
     if imperative:
         out = polite(out, rng, lexicons)
+    elif rng.random() < 0.08:
+        out = [Segment(lexicons.pick("wake", rng) + " "), *out]
     if rng.random() < 0.10:
         out = slips(out, rng, 0.18)
     small = rng.random() < lower

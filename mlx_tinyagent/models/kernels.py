@@ -1,0 +1,200 @@
+"""Attention and SiLU for training on a CPU, where MLX's ``exp`` is what costs.
+
+MLX 0.32 computes ``exp`` on x86-64 one value at a time, at 12 ns each; with
+700 prompt tokens to look at, softmax then costs more than all matrix products
+together. Here ``exp`` is a polynomial of plain arithmetic (3 ns, relative error
+2e-7), attention keeps what its gradient needs instead of computing it
+twice, and a fixed prefix gets no gradient. All of it is in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    from mlx import nn
+
+LOG2E = 1.4426950408889634
+_LOWEST = -126.0  # the smallest normal exponent of float32
+# Adding it rounds a float32 to an integer n, and its low bits then hold n + 127: the exponent
+# field of 2^n.
+_ROUNDING = 12582912.0 + 127.0
+# 2^f for f from -0.5 to 0.5, best in relative error among polynomials of degree 5 (8e-8).
+_POWER = (1.0000000710, 0.6931469492, 0.2402212175, 0.0555074262, 0.0096754597, 0.0013266970)
+
+
+def exp2(x: mx.array) -> mx.array:
+    """Return 2 to the power of a float32 array; where that is below 2^-126, it is 2^-126.
+
+    Values of 128 and more overflow without notice. No gradient passes through it.
+    """
+    import mlx.core as mx
+
+    power = mx.maximum(x, _LOWEST)
+    shifted = power + _ROUNDING
+    rest = power - (shifted - _ROUNDING)
+    value = _POWER[5] * rest + _POWER[4]
+    for factor in (_POWER[3], _POWER[2], _POWER[1], _POWER[0]):
+        value = value * rest + factor
+    return value * (shifted.view(mx.int32) << 23).view(mx.float32)
+
+
+@contextlib.contextmanager
+def fast(model: nn.Module) -> Iterator[None]:
+    """Let a model of mlx-lm train with these kernels while the block runs.
+
+    Where they do not apply (a GPU, another number format, a model whose module
+    is built differently) nothing changes.
+
+    Args:
+        model: mlx-lm's module.
+    """
+    import mlx.core as mx
+
+    module: Any = sys.modules[type(model).__module__]
+    swapped: dict[str, Callable[..., Any]] = {}
+    if mx.default_device() == mx.Device(mx.cpu):
+        for name, make in (("scaled_dot_product_attention", _attention), ("swiglu", _swiglu)):
+            if hasattr(module, name):
+                swapped[name] = getattr(module, name)
+                setattr(module, name, make(swapped[name]))
+    try:
+        yield
+    finally:
+        for name, original in swapped.items():
+            setattr(module, name, original)
+
+
+def _attention(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return mlx-lm's attention function, faster where the mask is causal."""
+    import mlx.core as mx
+
+    attend = _attend()
+
+    @functools.wraps(original)
+    def attention(
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        cache: Any,
+        scale: float,
+        mask: Any,
+        **others: Any,
+    ) -> mx.array:
+        plain = isinstance(mask, str) and all(other is None for other in others.values())
+        if not plain or queries.dtype != mx.float32:
+            result: mx.array = original(
+                queries, keys, values, cache=cache, scale=scale, mask=mask, **others
+            )
+            return result
+        fresh = getattr(cache, "fresh", None)
+        if fresh is None:  # everything is new
+            batch, heads, _, size = keys.shape
+            before = mx.zeros((2, batch, heads, 0, size))
+            return attend(queries * scale, before[0], before[1], keys, values)[0]
+        return attend(queries * scale, cache.keys, cache.values, *fresh)[0]
+
+    return attention
+
+
+def _attend() -> Any:
+    """Return attention over a fixed prefix and causally over new tokens, with its gradient."""
+    import mlx.core as mx
+
+    @mx.custom_function
+    def attend(
+        queries: mx.array,
+        before_keys: mx.array,
+        before_values: mx.array,
+        keys: mx.array,
+        values: mx.array,
+    ) -> tuple[mx.array, ...]:
+        """Return output, weights before normalization (prefix, new), and their inverse sum."""
+        heads, count = queries.shape[1], queries.shape[2]
+        q = _grouped(queries, keys) * LOG2E
+        beyond = mx.where(mx.tri(count, dtype=mx.float32) > 0, 0.0, -1e30)
+        causal = mx.tile(beyond, (heads // keys.shape[1], 1))
+        near = q @ keys.swapaxes(-1, -2) + causal
+        top = mx.max(near, axis=-1, keepdims=True)
+        if before_keys.shape[2]:
+            far = q @ before_keys.swapaxes(-1, -2)
+            top = mx.maximum(top, mx.max(far, axis=-1, keepdims=True))
+            far = exp2(far - top)
+        else:
+            far = mx.zeros((*near.shape[:-1], 0))
+        near = exp2(near - top)
+        total = mx.sum(near, axis=-1, keepdims=True)
+        out = near @ values
+        if before_keys.shape[2]:
+            total = total + mx.sum(far, axis=-1, keepdims=True)
+            out = out + far @ before_values
+        inverse = 1.0 / total
+        return (out * inverse).reshape(queries.shape), far, near, inverse
+
+    @attend.vjp
+    def backward(
+        primals: tuple[mx.array, ...],
+        cotangents: tuple[mx.array, ...],
+        outputs: tuple[mx.array, ...],
+    ) -> tuple[mx.array, ...]:
+        queries, before_keys, before_values, keys, values = primals
+        out, far, near, inverse = outputs
+        q = _grouped(queries, keys)
+        wanted = _grouped(cotangents[0], keys) * inverse
+        level = mx.sum(wanted * _grouped(out, keys), axis=-1, keepdims=True)
+        slope = near * (wanted @ values.swapaxes(-1, -2) - level)
+        to_queries = slope @ keys
+        if before_keys.shape[2]:
+            beyond = far * (wanted @ before_values.swapaxes(-1, -2) - level)
+            to_queries = to_queries + beyond @ before_keys
+        return (
+            to_queries.reshape(queries.shape),
+            mx.zeros_like(before_keys),
+            mx.zeros_like(before_values),
+            slope.swapaxes(-1, -2) @ q,
+            near.swapaxes(-1, -2) @ wanted,
+        )
+
+    return attend
+
+
+def _grouped(queries: mx.array, keys: mx.array) -> mx.array:
+    """Put the query heads that share a key head below each other."""
+    batch, _, _, size = queries.shape
+    return queries.reshape(batch, keys.shape[1], -1, size)
+
+
+def _swiglu(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``silu(gate) * x`` with a faster sigmoid, kept for the gradient."""
+    import mlx.core as mx
+
+    @mx.custom_function
+    def gated(gate: mx.array, x: mx.array) -> tuple[mx.array, mx.array]:
+        open_ = 1.0 / (1.0 + exp2(mx.minimum(gate * -LOG2E, 120.0)))
+        return gate * open_ * x, open_
+
+    @gated.vjp
+    def backward(
+        primals: tuple[mx.array, mx.array],
+        cotangents: tuple[mx.array, mx.array],
+        outputs: tuple[mx.array, mx.array],
+    ) -> tuple[mx.array, mx.array]:
+        gate, x = primals
+        open_ = outputs[1]
+        passed = cotangents[0] * open_
+        return passed * x * (1.0 + gate * (1.0 - open_)), passed * gate
+
+    @functools.wraps(original)
+    def swiglu(gate: mx.array, x: mx.array) -> mx.array:
+        if gate.dtype != mx.float32:
+            result: mx.array = original(gate, x)
+            return result
+        value: mx.array = cast(Any, gated)(gate, x)[0]
+        return value
+
+    return swiglu

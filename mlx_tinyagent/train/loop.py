@@ -1,0 +1,266 @@
+"""The training loop: updates, evaluations, checkpoints, and a clean end whatever happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.errors import InputError
+from mlx_tinyagent.files import atomic_write, readable_errors
+from mlx_tinyagent.train import checkpoint
+from mlx_tinyagent.train.checkpoint import Checkpoint, Progress
+
+if TYPE_CHECKING:
+    from mlx_tinyagent.train.trainer import Trainer, Update
+
+LOG = "log.jsonl"  # in the run's folder
+Report = Callable[["Event"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something to tell while training.
+
+    Attributes:
+        progress: How far the run is.
+        update: The update that was made; None for an evaluation.
+        valid: Validation loss, for an evaluation.
+        seconds: What it took.
+        iters: Updates the run will have.
+    """
+
+    progress: Progress
+    update: Update | None
+    valid: float | None
+    seconds: float
+    iters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a run ended.
+
+    Attributes:
+        progress: How far it came.
+        reason: ``done``, ``patience``, ``minutes`` or ``interrupted``.
+    """
+
+    progress: Progress
+    reason: str
+
+
+def run(
+    trainer: Trainer,
+    out: Path,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    report: Report | None = None,
+    stop_after: int | None = None,
+) -> Finished:
+    """Train until the iterations, the time or the patience are used up.
+
+    Args:
+        trainer: What to train.
+        out: Folder for adapter, checkpoint and log.
+        resume: Go on from the folder's checkpoint.
+        minutes: Stop after so much time; the schedule stays that of ``iters``.
+        report: Called after every update and evaluation.
+        stop_after: Stop after this update, as if time were up.
+
+    Raises:
+        InputError: There is a checkpoint and ``resume`` is not set, or the reverse.
+        ConfigError: The checkpoint belongs to another run.
+        ModelError: The loss became NaN.
+        StoreError: The file system refuses.
+    """
+    return _Run(trainer, out, report or (lambda event: None)).go(
+        resume=resume, minutes=minutes, stop_after=stop_after
+    )
+
+
+class _Run:
+    """One call of ``run``."""
+
+    def __init__(self, trainer: Trainer, out: Path, report: Report) -> None:
+        self.trainer, self.out, self.report = trainer, out, report
+        self.config, self.workers = trainer.config, trainer.workers
+        self.progress = Progress()
+        self.saved = -1
+        self.identity = checkpoint.identity(
+            trainer.config, base=trainer.model.fingerprint, data=trainer.data.digest
+        )
+
+    def go(self, *, resume: bool, minutes: float | None, stop_after: int | None) -> Finished:
+        """Train."""
+        self._start(resume)
+        end = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+        last = self.config.iters if stop_after is None else min(stop_after, self.config.iters)
+        reason = "done"
+        try:
+            while self.progress.step < last:
+                self._update()
+                if self._due(self.config.eval_every):
+                    self._evaluate()
+                if self.progress.step % self.config.save_every == 0:
+                    self._save()
+                if self.config.patience and self.progress.worse >= self.config.patience:
+                    reason = "patience"
+                    break
+                if minutes is not None and self.workers.any(time.monotonic() >= end):
+                    reason = "minutes"
+                    break
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        if self.progress.step < self.config.iters and reason == "done":
+            reason = "minutes"
+        if reason in ("done", "patience"):
+            self._finish()
+        elif reason == "minutes":
+            self._save()
+            self._keep_any()
+        return Finished(progress=self.progress, reason=reason)
+
+    def _start(self, resume: bool) -> None:
+        if self.workers.rank == 0:
+            self._open(resume)
+        if resume:
+            told = self.workers.hand_out(json.dumps(dataclasses.asdict(self.progress)))
+            self.progress = Progress(**json.loads(told))
+            self.saved = self.progress.step
+        self.trainer.synchronize()
+
+    def _open(self, resume: bool) -> None:
+        """Make the run's folder, or go back to its checkpoint."""
+        if not resume:
+            if checkpoint.exists(self.out):
+                raise InputError(
+                    f"{self.out} holds a run; go on with --resume or name another folder"
+                )
+            with readable_errors(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self.config.as_dict(), indent=2) + "\n"
+            atomic_write(self.out / "config.json", text)
+            atomic_write(self.out / LOG, "")
+            return
+        found = checkpoint.load(self.out, run=self.identity)
+        self.trainer.restore(found.adapter, found.optimizer)
+        self.progress = found.progress
+        self._rewind_log()
+
+    def _update(self) -> None:
+        began = time.monotonic()
+        update = self.trainer.update(self.progress.step)
+        seconds = time.monotonic() - began
+        self.progress = dataclasses.replace(
+            self.progress,
+            step=self.progress.step + 1,
+            examples=self.progress.examples + update.examples,
+            seconds=self.progress.seconds + seconds,
+        )
+        self._log({"loss": update.loss, **dataclasses.asdict(update)}, seconds)
+        self._tell(update, None, seconds)
+
+    def _evaluate(self) -> None:
+        """Evaluate, and keep the adapter if it is the best so far."""
+        if not self.trainer.data.valid:
+            return
+        began = time.monotonic()
+        loss = self.trainer.evaluate()
+        best = self.progress.best is None or loss < self.progress.best
+        step = self.progress.step
+        self.progress = dataclasses.replace(
+            self.progress,
+            best=loss if best else self.progress.best,
+            best_step=step if best else self.progress.best_step,
+            worse=0 if best else self.progress.worse + 1,
+        )
+        if best:
+            self._keep(loss)
+        seconds = time.monotonic() - began
+        self._log({"valid_loss": loss}, seconds)
+        self._tell(None, loss, seconds)
+
+    def _finish(self) -> None:
+        if not self._due(self.config.eval_every):
+            self._evaluate()
+        if self.saved != self.progress.step or not self.trainer.data.valid:
+            self._save()
+        self._keep_any()
+
+    def _keep_any(self) -> None:
+        """Without an evaluation the adapter is the last one."""
+        if self.progress.best is None:
+            self._keep(None)
+
+    def _keep(self, loss: float | None) -> None:
+        if self.workers.rank != 0:
+            return
+        checkpoint.save_adapter(
+            self.out,
+            self.trainer.adapter(),
+            config=self.config,
+            model=self.trainer.model,
+            data=self.trainer.data.digest,
+            loss=loss,
+            step=self.progress.step,
+        )
+
+    def _save(self) -> None:
+        self.saved = self.progress.step
+        if self.workers.rank != 0:
+            return
+        checkpoint.save(
+            self.out,
+            Checkpoint(
+                progress=self.progress,
+                adapter=self.trainer.adapter(),
+                optimizer=self.trainer.optimizer_state(),
+            ),
+            run=self.identity,
+        )
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.progress.step % every == 0
+
+    def _log(self, entry: dict[str, Any], seconds: float) -> None:
+        if self.workers.rank != 0:
+            return
+        line = {"step": self.progress.step, **entry, "seconds": round(seconds, 3)}
+        with readable_errors(self.out), open(self.out / LOG, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _rewind_log(self) -> None:
+        """Drop what was logged after the checkpoint: it will be done again."""
+        path = self.out / LOG
+        if path.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            kept = [line for line in lines if _step(line) <= self.progress.step]
+            atomic_write(path, "".join(kept))
+
+    def _tell(self, update: Update | None, valid: float | None, seconds: float) -> None:
+        if self.workers.rank != 0:
+            return
+        self.report(
+            Event(
+                progress=self.progress,
+                update=update,
+                valid=valid,
+                seconds=seconds,
+                iters=self.config.iters,
+            )
+        )
+
+
+def _step(line: str) -> float:
+    """Return a log line's step; infinite for a line cut in the middle."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

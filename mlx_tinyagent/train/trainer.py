@@ -1,0 +1,304 @@
+"""One model under training: adapter layers, optimizer, update and evaluation.
+
+Knows nothing of files, time or the terminal; every result is a function of
+configuration, data and step.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.errors import ContextError, ModelError
+from mlx_tinyagent.models import kernels
+from mlx_tinyagent.models.adapters import adapter_parameters, add_layers
+from mlx_tinyagent.prompt.render import header_segment, tool_segment
+from mlx_tinyagent.train.batches import batches, chance, place
+from mlx_tinyagent.train.cache import build_blocks
+from mlx_tinyagent.train.checkpoint import adapter_config
+from mlx_tinyagent.train.loss import Inputs, plan_nats, prepare
+from mlx_tinyagent.train.rows import Data, Drawn, Row, draw
+from mlx_tinyagent.train.workers import Workers
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from mlx_tinyagent.models.language import LanguageModel
+    from mlx_tinyagent.tools.base import ToolSet
+    from mlx_tinyagent.train.config import TrainConfig
+
+EVALUATION = -1  # the epoch whose draws evaluation uses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What one update did.
+
+    Attributes:
+        loss: Nats per plan token, before the update.
+        norm: Norm of the gradient, before clipping.
+        rate: Learning rate.
+        examples: Examples it saw.
+        tokens: Tokens that were computed.
+        targets: Tokens the loss was over.
+    """
+
+    loss: float
+    norm: float
+    rate: float
+    examples: int
+    tokens: int
+    targets: int
+
+
+class Trainer:
+    """Trains an adapter.
+
+    Args:
+        model: The base model; it gets the adapter's layers.
+        tools: Declarations.
+        data: Rows.
+        config: The run's settings.
+        workers: The processes that share the work; None for this one alone.
+
+    Raises:
+        ModelError: The model cannot be trained this way, or the keys name no layer.
+        ContextError: A row does not fit the model's context.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tools: ToolSet,
+        data: Data,
+        config: TrainConfig,
+        workers: Workers | None = None,
+    ) -> None:
+        import mlx.core as mx
+        from mlx import nn
+        from mlx.optimizers import AdamW
+
+        if model.kind != "full":
+            raise ModelError(f"{model.name} has {model.kind} layers; training needs full attention")
+        self.model, self.tools, self.data, self.config = model, tools, data, config
+        self.workers = workers or Workers()
+        self._frame = model.tokenizer.chat_frame()
+        self._segments = _encoded(model, tools)
+        self._check_lengths()
+        frozen = config.attention == "after_blocks"
+        self.blocks = build_blocks(model, tools) if frozen else None
+        model.model.freeze()
+        mx.random.seed(config.seed)
+        layers = len(getattr(model.model, "layers", ()))
+        try:
+            add_layers(model.model, adapter_config(config, layers=layers))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{model.name} cannot take this adapter: {error}") from error
+        if not adapter_parameters(model.model):
+            raise ModelError(f"no layer of {model.name} is called {', '.join(config.keys)}")
+        self._widen()
+        self.optimizer = AdamW(
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            bias_correction=True,
+        )
+        self.optimizer.init(model.model.trainable_parameters())
+        self._gradient = nn.value_and_grad(model.model, plan_nats)
+        self._lengths = [
+            len(draw_.plan) + len(draw_.tail) for draw_ in map(self._plain, data.train)
+        ]
+
+    # State
+
+    def adapter(self) -> dict[str, mx.array]:
+        """Return the adapter's parameters by name, float32."""
+        return adapter_parameters(self.model.model)
+
+    def optimizer_state(self) -> dict[str, mx.array]:
+        """Return the optimizer's state by name."""
+        from mlx.utils import tree_flatten
+
+        return dict(tree_flatten(self.optimizer.state))
+
+    def restore(self, adapter: dict[str, mx.array], optimizer: dict[str, mx.array]) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            ModelError: It belongs to other layers.
+        """
+        import mlx.core as mx
+        from mlx.utils import tree_unflatten
+
+        expected = {name: value.shape for name, value in self.adapter().items()}
+        if {name: value.shape for name, value in adapter.items()} != expected:
+            raise ModelError("the checkpoint's adapter does not fit the model's layers")
+        self.model.model.load_weights(list(adapter.items()), strict=False)
+        self.optimizer.state = tree_unflatten(list(optimizer.items()))
+        mx.eval(self.model.model.parameters(), self.optimizer.state)
+
+    def synchronize(self) -> None:
+        """Give every process the first one's adapter and optimizer."""
+        if self.workers.size == 1:
+            return
+        step = self.optimizer.state["step"]
+        state = {key: value for key, value in self.optimizer.state.items() if key != "step"}
+        first = self.workers.only_first(
+            {"adapter": self.model.model.trainable_parameters(), "optimizer": state}
+        )
+        (count,) = self.workers.total([_number(step) if self.workers.rank == 0 else 0.0])
+        self.model.model.update(first["adapter"])
+        self.optimizer.state = {**first["optimizer"], "step": step * 0 + int(count)}
+
+    # Work
+
+    def update(self, step: int) -> Update:
+        """Make one update.
+
+        Args:
+            step: Its number, counted from 0.
+
+        Raises:
+            ModelError: Loss or gradient is no finite number; nothing was changed.
+        """
+        import mlx.core as mx
+        from mlx.optimizers import clip_grad_norm
+        from mlx.utils import tree_map
+
+        drawn = self.batch(step)
+        rows = self.config.rows
+        parts = [drawn[start : start + rows] for start in range(0, len(drawn), rows)]
+        targets = sum(len(row.plan) for row in drawn)
+        gradient = tree_map(mx.zeros_like, self.model.model.trainable_parameters())
+        total = 0.0
+        self.model.model.train()
+        with kernels.fast(self.model.model):
+            for number in self.workers.share([_cost(part) for part in parts]):
+                mx.random.seed(chance(self.config.seed, "dropout", step, number).getrandbits(63))
+                inputs = self.inputs(parts[number])
+                nats, slope = self._gradient(self.model.model, inputs)
+                gradient = tree_map(mx.add, gradient, slope)
+                mx.eval(nats, gradient)
+                total += _number(nats)
+        gradient = self.workers.add(gradient)
+        (total,) = self.workers.total([total])
+        gradient = tree_map(lambda a: a / targets, gradient)
+        norm = mx.array(0.0)
+        if self.config.clip:
+            gradient, norm = clip_grad_norm(gradient, self.config.clip)
+        size = _number(norm)
+        if not math.isfinite(total) or not math.isfinite(size):
+            raise ModelError(
+                f"update {step + 1}: the loss is {total / targets}, its gradient's norm {size}; "
+                "the last checkpoint is intact, a lower --learning-rate may help"
+            )
+        rate = self.config.rate(step)
+        self.optimizer.learning_rate = mx.array(rate)
+        self.optimizer.update(self.model.model, gradient)
+        mx.eval(self.model.model.trainable_parameters(), self.optimizer.state)
+        return Update(
+            loss=total / targets,
+            norm=size,
+            rate=rate,
+            examples=len(drawn),
+            tokens=sum(row.tokens for row in drawn),
+            targets=targets,
+        )
+
+    def evaluate(self) -> float:
+        """Return the loss on the validation rows in nats per plan token; NaN without rows."""
+        self.model.model.eval()
+        drawn = [self._draw(row, EVALUATION, i) for i, row in enumerate(self.data.valid)]
+        total = 0.0
+        with kernels.fast(self.model.model):
+            for number in self.workers.share([row.tokens for row in drawn]):
+                total += _number(plan_nats(self.model.model, self.inputs([drawn[number]])))
+        (total,) = self.workers.total([total])
+        count = sum(len(row.plan) for row in drawn)
+        return total / count if count else math.nan
+
+    def batch(self, step: int) -> list[Drawn]:
+        """Return the rows of an update as they are drawn there."""
+        epoch, number = place(step, len(self.data.train), self.config.batch)
+        return [
+            self._draw(self.data.train[index], epoch, index) for index in self._epoch(epoch)[number]
+        ]
+
+    def inputs(self, rows: Sequence[Drawn]) -> Inputs:
+        """Put rows into arrays."""
+        if self.blocks is not None:
+            return prepare(rows, blocks=self.blocks)
+        return prepare(rows, blocks=None, prompts=[self._prefix(row.tools) for row in rows])
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        return _epoch_batches(tuple(self._lengths), self.config.batch, self.config.seed, epoch)
+
+    def _draw(self, row: Row, epoch: int, number: int) -> Drawn:
+        dice = chance(self.config.seed, "draw", epoch, number)
+        return draw(
+            row,
+            dice,
+            tools=self.tools,
+            tokenizer=self.model.tokenizer,
+            frame=self._frame,
+            config=self.config,
+        )
+
+    def _plain(self, row: Row) -> Drawn:
+        return self._draw(row, EVALUATION, 0)
+
+    def _prefix(self, names: Sequence[str]) -> list[int]:
+        wanted = {"", *names}
+        return [token for name, ids in self._segments if name in wanted for token in ids]
+
+    def _check_lengths(self) -> None:
+        prefix = sum(len(ids) for _, ids in self._segments)
+        for row in (*self.data.train, *self.data.valid):
+            total = prefix + len(row.plan) + len(row.example.query)
+            if total <= self.model.context:
+                continue
+            total = prefix + self._plain(row).tokens
+            if total > self.model.context:
+                raise ContextError(
+                    f"{row.example.id} has {total} tokens with all tools, {self.model.name} was "
+                    f"made for {self.model.context}: leave the row out or declare fewer tools"
+                )
+
+    def _widen(self) -> None:
+        """Keep the adapter in float32, whatever the model's number format is."""
+        import mlx.core as mx
+        from mlx.utils import tree_unflatten
+
+        wide = [(name, value.astype(mx.float32)) for name, value in self.adapter().items()]
+        self.model.model.update(tree_unflatten(wide))
+        mx.eval(self.model.model.parameters())
+
+
+def _cost(rows: Sequence[Drawn]) -> int:
+    return sum(row.tokens for row in rows)
+
+
+def _number(value: mx.array) -> float:
+    """Compute a scalar."""
+    import numpy as np
+
+    return float(np.asarray(value))
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_batches(lengths: tuple[int, ...], batch: int, seed: int, epoch: int) -> list[list[int]]:
+    return batches(lengths, batch=batch, seed=seed, epoch=epoch)
+
+
+def _encoded(model: LanguageModel, tools: ToolSet) -> list[tuple[str, list[int]]]:
+    """Return the tokens of header (under an empty name) and blocks, in prompt order."""
+    frame, tokenizer = model.tokenizer.chat_frame(), model.tokenizer
+    blocks: list[tuple[str, Any]] = [
+        (tool.name, tool_segment(tool)) for tool in tools.in_prompt_order()
+    ]
+    return [
+        (name, segment.encode(tokenizer))
+        for name, segment in [("", header_segment(frame)), *blocks]
+    ]
