@@ -56,6 +56,7 @@ def latency(
     """
     from mlx_tinyagent.evaluate import latency as measure
     from mlx_tinyagent.files import atomic_write
+    from mlx_tinyagent.models.plain import measure_rows
 
     names = [name.strip() for name in contestants.split(",") if name.strip()]
     cases = _cases(data)
@@ -66,7 +67,7 @@ def latency(
             loaded, chosen, contestants=names, store=None, progress=report_progress
         )
     widths = (1, 2, 4, 6, 8, 12, 16)
-    curve = dict(zip(widths, measure.measure_rows(loaded, widths), strict=True))
+    curve = dict(zip(widths, measure_rows(loaded, widths), strict=True))
     summary = _summary(report, loaded, curve)
     rows = "".join(json.dumps(dataclasses.asdict(t)) + "\n" for t in report.trials)
     atomic_write(out / "trials.jsonl", rows)

@@ -249,25 +249,13 @@ def _engine_trial(name: str, engine: Engine, case: Case) -> Trial:
 def _plain_trial(
     name: str, generator: PlainGenerator, model: LanguageModel, case: Case, layout: str
 ) -> Trial:
-    import mlx.core as mx
+    from mlx_tinyagent.models.plain import scripted
 
     prompt = _prompt(case, model, layout)
     ids = [token for segment in prompt.segments for token in segment.encode(model.tokenizer)]
     script = model.tokenizer.encode(write(case.plan))
     constraint = _constraint(case, model)
-    written = 0
-
-    def processor(tokens: mx.array, logits: mx.array) -> mx.array:
-        nonlocal written
-        if written:
-            constraint.accept(script[written - 1])
-        if constraint.finished:  # one token is computed beyond the last
-            return logits
-        masked = mx.where(mx.array(constraint.mask())[None], logits, -mx.inf)
-        chosen = mx.array([script[min(written, len(script) - 1)]])
-        written += 1
-        return mx.put_along_axis(masked, chosen[None], mx.array(mx.inf, masked.dtype), axis=-1)
-
+    processor = scripted(constraint, script)
     tokens, computed, first, total = generator.generate(ids, processor, len(script))
     if tokens != script:
         raise InputError(f"row {case.id}: the baseline wrote another plan than it was told")
@@ -312,32 +300,3 @@ def admitted(cases: Sequence[Case], model: LanguageModel) -> Iterator[Case]:
             constraint.accept(token)
         if constraint.finished:
             yield case
-
-
-def measure_rows(model: LanguageModel, widths: Sequence[int], *, context: int = 500) -> list[float]:
-    """Return the seconds of one pass over 1, 2, ... rows after a context, the best of three.
-
-    Args:
-        model: The model.
-        widths: Numbers of rows.
-        context: Tokens in the cache.
-    """
-    import mlx.core as mx
-
-    from mlx_tinyagent.models.forward import hidden_states, logits
-    from mlx_tinyagent.trace import now
-
-    cache = model.new_cache()
-    mx.eval(hidden_states(model.model, mx.zeros((1, context), mx.int32), cache))
-    seconds = []
-    for width in widths:
-        best = float("inf")
-        for _ in range(4):
-            start = now()
-            hidden = hidden_states(model.model, mx.zeros((1, width), mx.int32), cache)
-            mx.eval(logits(model.model, hidden))
-            best = min(best, now() - start)
-            for layer in cache:
-                layer.trim(width)
-        seconds.append(best)
-    return seconds

@@ -3,15 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlx_tinyagent.models.language import LanguageModel, import_mlx_lm
 from mlx_tinyagent.trace import now
 
 if TYPE_CHECKING:
     import mlx.core as mx
+    import numpy as np
+    from numpy.typing import NDArray
 
 Processor = Callable[["mx.array", "mx.array"], "mx.array"]  # (tokens, logits) -> logits
+
+
+class Constraint(Protocol):
+    """What a grammar offers: the mask before the next token, and taking a token."""
+
+    finished: bool
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return which tokens may follow."""
+
+    def accept(self, token: int) -> None:
+        """Take the next token."""
+
+
+def scripted(constraint: Constraint, script: Sequence[int]) -> Processor:
+    """Return a processor that pays for the grammar's mask and then writes a given text.
+
+    Args:
+        constraint: The grammar, at its start.
+        script: The tokens to write whatever the model says.
+    """
+    written = 0
+
+    def processor(tokens: mx.array, logits: mx.array) -> mx.array:
+        import mlx.core as mx
+
+        nonlocal written
+        if written:
+            constraint.accept(script[written - 1])
+        if constraint.finished:  # one token is computed beyond the last
+            return logits
+        masked = mx.where(mx.array(constraint.mask())[None], logits, -mx.inf)
+        chosen = mx.array([[script[min(written, len(script) - 1)]]])
+        written += 1
+        return mx.put_along_axis(masked, chosen, mx.array(mx.inf, masked.dtype), axis=-1)
+
+    return processor
 
 
 class PlainGenerator:
@@ -72,3 +111,31 @@ class PlainGenerator:
             if cache is not None and rest:  # an exact hit leaves nothing to generate from
                 return cache, rest
         return self._model.new_cache(), ids
+
+
+def measure_rows(model: LanguageModel, widths: Sequence[int], *, context: int = 500) -> list[float]:
+    """Return the seconds of one pass over 1, 2, ... rows after a context, the best of three.
+
+    Args:
+        model: The model.
+        widths: Numbers of rows.
+        context: Tokens in the cache.
+    """
+    import mlx.core as mx
+
+    from mlx_tinyagent.models.forward import hidden_states, logits
+
+    cache = model.new_cache()
+    mx.eval(hidden_states(model.model, mx.zeros((1, context), mx.int32), cache))
+    seconds = []
+    for width in widths:
+        best = float("inf")
+        for _ in range(4):
+            start = now()
+            hidden = hidden_states(model.model, mx.zeros((1, width), mx.int32), cache)
+            mx.eval(logits(model.model, hidden))
+            best = min(best, now() - start)
+            for layer in cache:
+                layer.trim(width)
+        seconds.append(best)
+    return seconds
