@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,14 @@ def user_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """Ctrl-C raises, even where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The shared data sets; skips, counted, where they are not beside the checkout."""
@@ -35,7 +44,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def weights() -> Iterator[Path]:
+def weights() -> Path:
     """Folder of the default model in the user's own cache, fetched once if a source answers."""
     from mlx_tinyagent.errors import TinyAgentError
     from mlx_tinyagent.models.fetch import pull
@@ -53,7 +62,7 @@ def weights() -> Iterator[Path]:
                 folder = pull(resolve(DEFAULT_MODEL))
             except TinyAgentError as error:
                 pytest.skip(f"the default model cannot be fetched: {error}")
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="session")

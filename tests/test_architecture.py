@@ -47,10 +47,12 @@ HEAVY = {"mlx", "mlx_lm", "transformers", "llguidance", "pypdf", "rich", "prompt
 
 
 def modules() -> list[Path]:
+    """Return every module of the package."""
     return sorted(path for path in PACKAGE.rglob("*.py"))
 
 
 def top(path: Path) -> str:
+    """Return the layer's name a module belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
