@@ -9,19 +9,17 @@ is compared with that of the exact tier. Prints a Markdown table.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlx_tinyagent.cli.bench import _cases
 from mlx_tinyagent.decode.tiers import BlockTier, ExactTier
-from mlx_tinyagent.evaluate.latency import MOMENT, Case, admitted
+from mlx_tinyagent.evaluate.latency_cases import Case, admitted, prompt_of, read_cases, script_of
 from mlx_tinyagent.models.forward import hidden_states, logits
 from mlx_tinyagent.models.language import LanguageModel, load
-from mlx_tinyagent.plan.text import write
-from mlx_tinyagent.prompt.render import Request, render
 
 BUDGET = 1 << 30
 
@@ -33,35 +31,29 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=24)
     options = parser.parse_args()
     model = load("smollm2-135m")
-    cases = [
-        c for _, c in zip(range(options.limit), admitted(_cases(options.rows), model), strict=False)
-    ]
+    found = admitted(read_cases(options.rows), model)
+    cases = list(itertools.islice(found, options.limit))
     print(f"n = {len(cases)} rows, {model.name}, {model.dtype}\n")
     print(
         "| prefix | mean KL to exact | top-1 as exact | plan NLL, nats/token |\n|---|---|---|---|"
     )
     exact = [scores(model, case, "exact") for case in cases]
     for variant in ("exact", "header only", "longest chosen block", "fixed room", "repair 16"):
-        found = exact if variant == "exact" else [scores(model, c, variant) for c in cases]
+        others = exact if variant == "exact" else [scores(model, c, variant) for c in cases]
         rows = [
-            compare(a, b, plan_ids(model, c)) for a, b, c in zip(exact, found, cases, strict=True)
+            compare(a, b, script_of(c, model)) for a, b, c in zip(exact, others, cases, strict=True)
         ]
         kl, same, nll = (statistics.fmean(row[k] for row in rows) for k in range(3))
         print(f"| {variant} | {kl:.4f} | {same:.3f} | {nll:.3f} |", flush=True)
-
-
-def plan_ids(model: LanguageModel, case: Case) -> list[int]:
-    """Return the gold plan's tokens."""
-    return model.tokenizer.encode(write(case.plan))
 
 
 def scores(model: LanguageModel, case: Case, variant: str) -> np.ndarray[Any, Any]:
     """Return log-probabilities before every plan token [tokens, vocab]."""
     import mlx.core as mx
 
-    prompt = render(Request(query=case.query, now=MOMENT), case.tools, model.tokenizer.chat_frame())
+    prompt = prompt_of(case, model)
     ids = [segment.encode(model.tokenizer) for segment in prompt.segments]
-    plan = plan_ids(model, case)
+    plan = script_of(case, model)
     cache = open_cache(model, variant, prompt.segments[:-1], ids[:-1])
     states = hidden_states(model.model, mx.array([*ids[-1], *plan[:-1]])[None], cache)
     out = logits(model.model, states[0, len(ids[-1]) - 1 :])

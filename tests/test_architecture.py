@@ -42,8 +42,11 @@ SUBPROCESS = {
     "models/index.py",  # asks pip for its index
     "models/fetch.py",
     "tools/local/documents.py",  # documents of others, in a limited child
+    "tools/interchange/child.py",  # files of others, in a limited child
+    "tools/macos/runner.py",  # osascript, mdfind, shortcuts
 }
-HEAVY = {"mlx", "mlx_lm", "transformers", "llguidance", "pypdf", "rich", "prompt_toolkit"}
+HEAVY = {"mlx", "mlx_lm", "transformers", "llguidance", "pypdf", "icalendar"}
+HEAVY |= {"rich", "prompt_toolkit"}
 
 
 def modules() -> list[Path]:

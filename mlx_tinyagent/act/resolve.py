@@ -13,7 +13,7 @@ steps, and nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 from mlx_tinyagent.act.dates import Resolved, find, resolve
 from mlx_tinyagent.plan.schema import Argument, Ref, Scalar, Step, Template
-from mlx_tinyagent.tools.backend import FileEntry, Host
+from mlx_tinyagent.tools.backend import FileEntry, Host, Note
 from mlx_tinyagent.tools.base import Kind, Param, Tool
-from mlx_tinyagent.tools.catalog import contact_value, find_file
+from mlx_tinyagent.tools.catalog import contact_value, find_file, find_note
+from mlx_tinyagent.tools.match import fold
 from mlx_tinyagent.tools.results import (
     Ambiguous,
     Candidate,
@@ -54,6 +55,7 @@ class Prepared:
         labels: What a value is to be shown as, where its own text says too
             little: ``"Dana Lee <dana@x.example>"``.
         origin: Lowest trust of the values that are in already.
+        sources: Names of arguments that hold text of others, and the steps it is from.
     """
 
     step: int
@@ -61,6 +63,7 @@ class Prepared:
     args: Mapping[str, Argument]
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = Origin.USER
+    sources: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def pending(self) -> tuple[int, ...]:
@@ -190,17 +193,23 @@ def prepare(
         return NotFound(what=f"date in '{phrase}'" if phrase else f"{_words(name)} in the request")
     reader = _Reader(host, results, choices or Choices())
     args: dict[str, Argument] = {}
+    sources: dict[str, tuple[int, ...]] = {}
     for param, argument in zip(tool.params, step.args, strict=True):
         value = dates.values.get(param.name) or reader.argument(param, argument)
+        if param.finds and isinstance(value, str) and value:
+            value = reader.found(param, value, dict(zip(tool.params, step.args, strict=True)))
         if isinstance(value, Result):
             return value
         args[param.name] = value
+        if others := reader.of_others():
+            sources[param.name] = others
     return Prepared(
         step=step.id,
         tool=tool,
         args=MappingProxyType(args),
         labels=MappingProxyType(reader.labels),
-        origin=_lowest(reader.origins),
+        origin=lowest(reader.origins),
+        sources=MappingProxyType(sources),
     )
 
 
@@ -219,7 +228,7 @@ def fill(prepared: Prepared, results: Mapping[int, Result]) -> Call | Result:
         if missing := next((value for value in values if isinstance(value, Result)), None):
             return missing
         args[param.name] = _each_once(param, values) if param.is_list else values[0]
-    return Call(args=args, origin=_lowest(origins))
+    return Call(args=args, origin=lowest(origins))
 
 
 class _Reader:
@@ -231,6 +240,19 @@ class _Reader:
         self._host = host
         self._results = results
         self._choices = choices
+        self._others: set[int] = set()
+
+    def of_others(self) -> tuple[int, ...]:
+        """Return, once, the steps whose text of others the last argument holds."""
+        found, self._others = tuple(sorted(self._others)), set()
+        return found
+
+    def found(self, param: Param, text: str, args: Mapping[Param, Argument]) -> str | Result:
+        """Make a name definite that the tool itself would look up."""
+        if param.finds == "file":
+            return self._file(text)
+        folder = next((value for other, value in args.items() if other.name == "folder"), "")
+        return self._note(text, folder if isinstance(folder, str) else "")
 
     def argument(self, param: Param, argument: Argument) -> Argument | Result:
         if not isinstance(argument, tuple):
@@ -260,6 +282,8 @@ class _Reader:
             if value.step not in self._results:
                 return value
             text = _value(value, self._results, self.origins)
+            if self.origins[-1] is Origin.UNTRUSTED:
+                self._others.add(value.step)
             self._label(value)
             return text
         parts: list[str | Ref] = []
@@ -297,6 +321,22 @@ class _Reader:
             self.labels[found.path] = f"{found.path} ({found.size:,} bytes)"
             return found.path
         return found.value.text if isinstance(found, Ok) else found
+
+    def _note(self, text: str, folder: str) -> str | Result:
+        found: Note | Result = find_note(self._host, text, folder)
+        if isinstance(found, Ambiguous):
+            found = self._choices.settle(found, "name")
+            if isinstance(found, Ok):  # told by its folder, as the candidate is
+                found = find_note(self._host, found.value.text, folder)
+        if not isinstance(found, Note):
+            return found
+        self.origins.append(Origin.STORE)
+        same_name = [
+            n for n in self._host.backend.notes(folder) if fold(n.name) == fold(found.name)
+        ]
+        name = found.name if len(same_name) == 1 else f"{found.folder}/{found.name}"
+        self.labels[name] = f"{found.name} ({found.folder})"
+        return name
 
     def _label(self, ref: Ref) -> None:
         result = self._results.get(ref.step)
@@ -372,6 +412,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _lowest(origins: list[Origin]) -> Origin:
+def lowest(origins: Sequence[Origin]) -> Origin:
+    """Return the least trusted of some origins."""
     order = list(Origin)
     return max(origins, key=order.index)

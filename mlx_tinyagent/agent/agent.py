@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.act.executor import Callbacks, StepResult, run
+from mlx_tinyagent.act.journal import Journal, LoggedRun
+from mlx_tinyagent.act.policy import Policy
 from mlx_tinyagent.agent.joiner import answer, problem
 from mlx_tinyagent.agent.planner import Planned, Planner, counts_json
+from mlx_tinyagent.config import Settings
 from mlx_tinyagent.plan.graph import as_calls
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.prompt.render import Request, Turn
 from mlx_tinyagent.tools.backend import Backend, Host, Writer
 from mlx_tinyagent.tools.base import ToolSet
-from mlx_tinyagent.tools.results import Ambiguous, NotFound, Ok
+from mlx_tinyagent.tools.results import Ambiguous, NotFound, Ok, Origin, explain
 from mlx_tinyagent.trace import Trace
 
 if TYPE_CHECKING:
@@ -85,6 +88,10 @@ class Agent:
         clock: Gives the moment a request refers to; local time.
         instructions: The user's standing instructions.
         history: Turns so far; only the last few are planned with.
+        settings: The user's settings; they say what may run without a question.
+        journal: Where what is done is written down; None keeps nothing.
+        read: Names of the texts of others that were read so far. None of them is in
+            the prompt of a plan; still, every change in a plan made after is warned about.
     """
 
     tools: ToolSet
@@ -94,6 +101,9 @@ class Agent:
     clock: Callable[[], datetime] = datetime.now
     instructions: str = ""
     history: list[Turn] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
+    journal: Journal | None = None
+    read: list[str] = field(default_factory=list)
 
     def ask(
         self,
@@ -147,7 +157,15 @@ class Agent:
             offered=planned.retrieved.tools.names,
         )
 
-    def run_plan(self, plan: Plan, text: str, query: str, callbacks: Callbacks | None) -> Reply:
+    def run_plan(
+        self,
+        plan: Plan,
+        text: str,
+        query: str,
+        callbacks: Callbacks | None,
+        *,
+        typed: bool = False,
+    ) -> Reply:
         """Run a given plan through the same gate.
 
         Args:
@@ -155,13 +173,36 @@ class Agent:
             text: The plan as it was written.
             query: The request it answers; the writer of bodies reads it.
             callbacks: How to ask for approval and report progress.
+            typed: Whether the user wrote the plan, so that addresses in it are the user's words.
 
         Raises:
             RefusedError: It changes something and was not approved.
             Stopped: Ctrl-C while steps ran.
         """
         trace = Trace()
-        results, reply = self._run(plan, query, self.clock(), callbacks, trace)
+        words = text if typed else ""
+        results, reply = self._run(plan, query, self.clock(), callbacks, trace, words=words)
+        return Reply(
+            query=query, plan=plan, plan_text=text, results=tuple(results), text=reply, trace=trace
+        )
+
+    def resume(self, plan: Plan, text: str, cut: LoggedRun, callbacks: Callbacks | None) -> Reply:
+        """Go on with a run that was cut off; what is done already is not done again.
+
+        Args:
+            plan: Its plan.
+            text: The plan as text.
+            cut: What the journal knows of it, unknown outcomes read back.
+            callbacks: How to ask for approval and report progress.
+
+        Raises:
+            RefusedError: The rest changes something and was not approved.
+            Stopped: Ctrl-C while steps ran.
+        """
+        trace = Trace()
+        query = str(cut.details.get("request", ""))
+        moment = datetime.fromisoformat(str(cut.details["now"]))
+        results, reply = self._run(plan, query, moment, callbacks, trace, resumed=cut)
         return Reply(
             query=query, plan=plan, plan_text=text, results=tuple(results), text=reply, trace=trace
         )
@@ -173,11 +214,40 @@ class Agent:
         moment: datetime,
         callbacks: Callbacks | None,
         trace: Trace,
+        *,
+        words: str = "",
+        resumed: LoggedRun | None = None,
     ) -> tuple[list[StepResult], str]:
         host = Host(backend=self.backend, writer=self.writer, request=query, now=moment)
+        earlier = [turn.query for turn in self.history]
+        policy = Policy(
+            settings=self.settings,
+            words="\n".join((*earlier, self.instructions, words)),
+            tainted=tuple(self.read),
+        )
         with trace.span("run"):
-            results = run(plan, self.tools, host, callbacks or Callbacks())
+            results = run(
+                plan,
+                self.tools,
+                host,
+                self._reading(callbacks or Callbacks()),
+                policy=policy,
+                journal=self.journal,
+                resumed=resumed,
+            )
         return results, answer(plan, results, self.tools)
+
+    def _reading(self, callbacks: Callbacks) -> Callbacks:
+        """Note which texts of others are read, whatever becomes of the run."""
+
+        def finished(outcome: StepResult) -> None:
+            name = read_of_others(outcome)
+            if name and name not in self.read:
+                self.read.append(name)
+            if callbacks.finished is not None:
+                callbacks.finished(outcome)
+
+        return replace(callbacks, finished=finished)
 
     def _plain(self, planned: Planned, query: str, trace: Trace) -> str:
         """Answer where no tool is called: the question, or a few plain sentences of the model."""
@@ -194,6 +264,15 @@ class Agent:
         with trace.span("reply"):
             text = engine.complete(ids, max_tokens=CHAT_TOKENS).strip()
         return f"{answer(planned.plan, (), self.tools)} {text}".strip()
+
+
+def read_of_others(outcome: StepResult) -> str:
+    """Name the text of others that a step has read; empty if it read none."""
+    result = outcome.result
+    if not isinstance(result, Ok) or result.value.origin is not Origin.UNTRUSTED:
+        return ""
+    said = next(iter(explain(result).splitlines()), "")
+    return f"{outcome.tool.replace('_', ' ')}: {said}"
 
 
 def _result_json(outcome: StepResult) -> dict[str, Any]:

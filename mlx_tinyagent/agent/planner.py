@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlx_tinyagent.decode.grammar import GrammarOptions
-from mlx_tinyagent.errors import ModelError, PlanError
+from mlx_tinyagent.errors import ModelError, PlanError, TinyAgentError
 from mlx_tinyagent.plan.graph import parse
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.prompt.render import Request, render
@@ -19,7 +20,11 @@ from mlx_tinyagent.trace import Trace
 
 if TYPE_CHECKING:
     from mlx_tinyagent.decode.drafts import Hints
-    from mlx_tinyagent.decode.engine import Counts, Decoded, Engine
+    from mlx_tinyagent.decode.engine import Counts, Decoded, Engine, Job
+
+# Tools that a plan may ask for beside the offered ones, the best by score: a grammar that
+# named a thousand would cost every request, and a model can only guess names it was not shown.
+MORE_TOOLS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +83,90 @@ class Planner:
         with trace.span("retrieve"):
             retrieved = self._retrieve(request, offered)
         plan, decoded = self._write(request, retrieved, on_text, trace)
+        return self._complete(request, retrieved, plan, decoded, on_text, trace)
+
+    def _retrieve(self, request: Request, offered: tuple[str, ...] | None) -> Retrieved:
+        if offered is not None:
+            chosen = self.tools.subset(offered)
+            reasons = dict.fromkeys(chosen.names, "given")
+            return Retrieved(tools=chosen, scores={}, abstain=False, reasons=reasons)
+        return self._retriever.select(retrieval_query(request), self.tools)
+
+    def plan_many(
+        self, requests: Iterable[tuple[Request, tuple[str, ...] | None]], *, rows: int
+    ) -> Iterator[tuple[int, Planned | TinyAgentError]]:
+        """Plan many requests, several of them in every forward pass.
+
+        Each gets the plan that ``plan`` gives it. Header and tool blocks are
+        shared either way; what rows save is the reading of the weights, at the
+        price of latency.
+
+        Args:
+            requests: Requests with the names of the tools to offer, or None.
+            rows: How many plans share a pass, at least 1.
+
+        Yields:
+            Each request's number and its plan, or why there is none, as they end.
+        """
+        begun: list[tuple[int, Request, Retrieved, Trace]] = []
+        refused: deque[tuple[int, TinyAgentError]] = deque()
+
+        def jobs() -> Iterator[Job]:
+            for number, (request, offered) in enumerate(requests):
+                trace = Trace()
+                try:
+                    with trace.span("retrieve"):
+                        retrieved = self._retrieve(request, offered)
+                    job = self.job(request, retrieved)
+                except TinyAgentError as error:
+                    refused.append((number, error))
+                    continue
+                begun.append((number, request, retrieved, trace))
+                yield job
+
+        for place, written in self.engine.plan_many(jobs(), rows=rows):
+            while refused:
+                yield refused.popleft()
+            number, request, retrieved, trace = begun[place]
+            try:
+                plan, decoded = self._checked(written, retrieved, trace)
+                yield number, self._complete(request, retrieved, plan, decoded, None, trace)
+            except TinyAgentError as error:
+                yield number, error
+        yield from refused
+
+    def _write(
+        self,
+        request: Request,
+        retrieved: Retrieved,
+        on_text: Callable[[str], None] | None,
+        trace: Trace,
+        *,
+        more_tools: bool = True,
+    ) -> tuple[Plan, Decoded]:
+        """Write and check one plan."""
+        job = self.job(request, retrieved, more_tools=more_tools)
+        written: Decoded | TinyAgentError
+        try:
+            written = self.engine.plan(
+                job.prompt, job.constraint, drafter=job.drafter, on_text=on_text
+            )
+        except PlanError as error:
+            written = error
+        return self._checked(written, retrieved, trace)
+
+    def _complete(
+        self,
+        request: Request,
+        retrieved: Retrieved,
+        plan: Plan,
+        decoded: Decoded,
+        on_text: Callable[[str], None] | None,
+        trace: Trace,
+    ) -> Planned:
+        """Where a plan asks for more tools, offer those as well and write again, once."""
         counts = decoded.counts
-        if plan.more_tools:  # once: offer what was asked for as well, and write again
+        if plan.more_tools:
             names = (*retrieved.tools.names, *plan.more_tools)
             more = self.tools.closure(names)
             retrieved = Retrieved(
@@ -91,52 +178,49 @@ class Planner:
             plan, decoded = self._write(request, retrieved, on_text, trace, more_tools=False)
             counts = _sum(counts, decoded.counts)
         return Planned(
-            plan=plan,
-            text=decoded.text,
-            retrieved=retrieved,
-            counts=counts,
-            trace=trace,
+            plan=plan, text=decoded.text, retrieved=retrieved, counts=counts, trace=trace
         )
 
-    def _retrieve(self, request: Request, offered: tuple[str, ...] | None) -> Retrieved:
-        if offered is not None:
-            chosen = self.tools.subset(offered)
-            reasons = dict.fromkeys(chosen.names, "given")
-            return Retrieved(tools=chosen, scores={}, abstain=False, reasons=reasons)
-        return self._retriever.select(retrieval_query(request), self.tools)
-
-    def _write(
-        self,
-        request: Request,
-        retrieved: Retrieved,
-        on_text: Callable[[str], None] | None,
-        trace: Trace,
-        *,
-        more_tools: bool = True,
-    ) -> tuple[Plan, Decoded]:
+    def job(self, request: Request, retrieved: Retrieved, *, more_tools: bool = True) -> Job:
+        """Return what the engine needs to write the plan of one request."""
         from mlx_tinyagent.decode.constraint import PlanConstraint
         from mlx_tinyagent.decode.drafts import Drafter
+        from mlx_tinyagent.decode.engine import Job
 
         tools = retrieved.tools
         tokenizer = self.engine.model.tokenizer
-        hidden = tuple(name for name in self.tools.names if name not in tools)
-        options = GrammarOptions(more_tools=hidden if more_tools else ())
+        hidden = [name for name in self.tools.names if name not in tools]
+        if len(hidden) > MORE_TOOLS:
+            hidden = sorted(hidden, key=lambda name: -retrieved.scores.get(name, 0.0))[:MORE_TOOLS]
+        options = GrammarOptions(more_tools=tuple(hidden) if more_tools else ())
         constraint = PlanConstraint(
             tokenizer.llguidance_tokenizer(), tools, request.sources(), options
         )
         prompt = render(request, tools, tokenizer.chat_frame())
         drafter = Drafter(tools, request.query, _hints(request, retrieved.scores))
+        return Job(prompt, constraint, drafter)
+
+    def _checked(
+        self, written: Decoded | TinyAgentError, retrieved: Retrieved, trace: Trace
+    ) -> tuple[Plan, Decoded]:
+        """Parse what was written and add its seconds.
+
+        Raises:
+            ModelError: It is no usable plan.
+            TinyAgentError: What kept it from being written.
+        """
         try:
-            decoded = self.engine.plan(prompt, constraint, drafter=drafter, on_text=on_text)
-            plan = parse(decoded.text, tools)
+            if isinstance(written, TinyAgentError):
+                raise written
+            plan = parse(written.text, retrieved.tools)
         except PlanError as error:
             raise ModelError(
                 f"{self.engine.model.name} wrote no usable plan ({error.reason}); "
                 "put the request in fewer or other words"
             ) from error
-        for name, seconds in decoded.trace.seconds.items():
+        for name, seconds in written.trace.seconds.items():
             trace.seconds[name] = trace.seconds.get(name, 0.0) + seconds
-        return plan, decoded
+        return plan, written
 
 
 def retrieval_query(request: Request) -> str:

@@ -34,7 +34,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 yes_option = click.option(
     "--yes",
     is_flag=True,
-    help="Approve the plan unseen; if a part of it cannot run, nothing is changed.",
+    help="Approve the plan unseen, unless something in it needs a look; if a part of it cannot "
+    "run, nothing is changed.",
 )
 
 
@@ -103,7 +104,7 @@ def run(plan_file: Path, as_json: bool, yes: bool, tools_name: str, backend: str
     plan = parse(_read_plan(plan_file), tools)
     with open_backend(backend) as store, contextlib.redirect_stdout(sys.stderr):
         agent = make_agent(tools, store, None)
-        reply = agent.run_plan(plan, write(plan), "", callbacks(yes=yes))
+        reply = agent.run_plan(plan, write(plan), "", callbacks(yes=yes), typed=True)
     return _print(reply, as_json=as_json, dry_run=False)
 
 

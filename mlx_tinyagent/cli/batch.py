@@ -1,8 +1,9 @@
-"""``plan`` and ``retrieve`` over JSON Lines: nothing is executed."""
+"""``plan`` and the rows of ``retrieve`` over JSON Lines: nothing is executed."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,6 @@ from mlx_tinyagent.cli.common import (
     load_model,
     load_tool_set,
     make_planner,
-    make_retriever,
     model_option,
     tools_option,
 )
@@ -40,6 +40,7 @@ resume_option = click.option(
     "--resume", is_flag=True, help="Keep the rows that an interrupted run has written."
 )
 SECONDS = ("retrieve", "prefill", "decode", "total")
+MAX_ROWS = 64  # of one pass; more only wait for each other
 COUNTS = ("prompt_tokens", "prompt_tokens_computed", "plan_tokens", "forward_passes")
 
 
@@ -75,6 +76,13 @@ class Row:
     show_default=True,
     help="Offer retrieved tools, all, or the row's own.",
 )
+@click.option(
+    "--rows",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_ROWS),
+    help="Plans that share a forward pass: more a second, each later.",
+)
 @resume_option
 def plan(
     source: Path,
@@ -83,6 +91,7 @@ def plan(
     adapter: str | None,
     tools_name: str,
     retrieval: str,
+    rows: int,
     resume: bool,
 ) -> None:
     """Plan every row of a file; nothing is executed.
@@ -93,35 +102,22 @@ def plan(
     in the same order; a row that cannot be planned says so in its "error".
 
     Rows are kept in a .part file beside the output until all are there.
+
+    With --rows above 1 the seconds of a pass are divided among the plans that
+    share it.
     """
     gold = retrieval == "gold"
     tools = load_tool_set(tools_name)
-    rows = _read_rows(source, tools.names if gold else None)
+    requests = _read_rows(source, tools.names if gold else None)
     planner = make_planner(load_model(model, adapter), tools, retrieval)
-    write_rows(
-        source,
-        target,
-        rows,
-        lambda row: plan_row(planner, row, gold=gold),
-        resume=resume,
-        title="Planning",
-    )
+    shared = _Shared(planner, requests, gold=gold, rows=rows)
+    one = shared if rows > 1 else (lambda row: plan_row(planner, row, gold=gold))
+    write_rows(source, target, requests, one, resume=resume, title="Planning")
 
 
-@click.command()
-@input_option
-@output_option
-@tools_option
-def retrieve(source: Path, target: Path, tools_name: str) -> None:
-    """Choose tools for every row of a file.
-
-    Each input line is an object with "id" and "query"; each output line has the
-    names of the chosen tools, the score of every tool, and whether the request
-    seems to need none ("abstain").
-    """
-    tools = load_tool_set(tools_name)
+def retrieve_rows(source: Path, target: Path, tools: ToolSet, retriever: Retriever) -> None:
+    """Choose tools for every row of a file; see ``cli.retrieve``."""
     rows = _read_rows(source, None)
-    retriever = make_retriever("on")
     write_rows(
         source, target, rows, lambda row: _retrieved(retriever, row, tools), title="Retrieving"
     )
@@ -136,6 +132,61 @@ def plan_row(planner: Planner, row: Row, *, gold: bool) -> dict[str, Any]:
     except TinyAgentError as error:
         return _failed(row, str(error))
     return _planned(row, request, planned, planner)
+
+
+class _Shared:
+    """Plans rows some at a time and hands them out one by one, in order.
+
+    Args:
+        planner: The planner.
+        requests: All rows.
+        gold: Whether to offer each row's own tools.
+        rows: How many plans share a pass.
+    """
+
+    def __init__(self, planner: Planner, requests: Sequence[Row], *, gold: bool, rows: int) -> None:
+        self._planner = planner
+        self._requests = list(requests)
+        self._gold = gold
+        self._rows = rows
+        self._ready: dict[int, dict[str, Any]] = {}
+        self._coming: Iterator[tuple[int, dict[str, Any]]] | None = None
+        self._next = 0
+
+    def __call__(self, row: Row) -> dict[str, Any]:
+        """Return the result of a row; rows are asked for in order, from any one on."""
+        if self._coming is None:
+            self._next = next(n for n, other in enumerate(self._requests) if other is row)
+            self._coming = self._plan(self._next)
+        while self._next not in self._ready:
+            done = next(self._coming, None)
+            if done is None:  # the last rows were refused, and stand there already
+                break
+            self._ready[done[0]] = done[1]
+        self._next += 1
+        return self._ready.pop(self._next - 1)
+
+    def _plan(self, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number and result of every row from ``first`` on, as they are done."""
+        planned: list[int] = []
+
+        def requests() -> Iterator[tuple[Request, tuple[str, ...] | None]]:
+            for number in range(first, len(self._requests)):
+                row = self._requests[number]
+                try:
+                    check_query(row.query)
+                except TinyAgentError as error:
+                    self._ready[number] = _failed(row, str(error))
+                    continue
+                planned.append(number)
+                yield _request(row), row.tools if self._gold else None
+
+        for place, done in self._planner.plan_many(requests(), rows=self._rows):
+            row = self._requests[planned[place]]
+            if isinstance(done, TinyAgentError):
+                yield planned[place], _failed(row, str(done))
+            else:
+                yield planned[place], _planned(row, _request(row), done, self._planner)
 
 
 def _retrieved(retriever: Retriever, row: Row, tools: ToolSet) -> dict[str, Any]:

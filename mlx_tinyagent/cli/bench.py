@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import platform
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import cast
 
 import click
 
@@ -19,12 +20,8 @@ from mlx_tinyagent.cli.common import (
     tools_option,
 )
 from mlx_tinyagent.config import paths
-from mlx_tinyagent.errors import InputError
 
-if TYPE_CHECKING:
-    from mlx_tinyagent.evaluate.latency import Case, Report
-    from mlx_tinyagent.models.language import LanguageModel
-
+MIN_TOOLS = 10  # fewer are all offered
 DEFAULT_CONTESTANTS = "mlx-lm,mlx-lm-cache,cold,exact,blocks"
 
 
@@ -42,7 +39,7 @@ def bench() -> None:
     default=DEFAULT_CONTESTANTS,
     show_default=True,
     help="Also: mlx-lm-tinyagent, mlx-lm-cache-tinyagent, blocks-plain, blocks-forced, "
-    "blocks-drafts.",
+    "blocks-drafts, blocks-repair.",
 )
 @model_option
 @adapter_option
@@ -52,130 +49,76 @@ def latency(
     """Compare ways to plan: each row's own plan, under the same grammar, in one process.
 
     The file holds example records or TinyAgent items; their plans are written
-    by every contestant, so only the time differs.
+    by every contestant, so only the time differs. Ratios are over the first
+    contestant. What a pass costs by its rows is measured first, and kept: later
+    runs draft as wide as pays on this machine.
     """
+    from mlx_tinyagent.decode import cost
     from mlx_tinyagent.evaluate import latency as measure
+    from mlx_tinyagent.evaluate.latency_cases import admitted, read_cases
+    from mlx_tinyagent.evaluate.latency_report import chart, summarize, table
     from mlx_tinyagent.files import atomic_write
-    from mlx_tinyagent.models.plain import measure_rows
 
     names = [name.strip() for name in contestants.split(",") if name.strip()]
-    cases = _cases(data)
+    cases = read_cases(data)
     loaded = load_model(model, adapter)
-    chosen = [case for _, case in zip(range(limit), measure.admitted(cases, loaded), strict=False)]
+    chosen = list(itertools.islice(admitted(cases, loaded), limit))
+    curve = cost.measure(loaded)
+    cost.save(_folder(), loaded, curve)
     with progress_bar("Measuring") as report_progress:
         report = measure.run(
-            loaded, chosen, contestants=names, store=None, progress=report_progress
+            loaded, chosen, contestants=names, store=_folder(), progress=report_progress
         )
-    widths = (1, 2, 4, 6, 8, 12, 16)
-    curve = dict(zip(widths, measure_rows(loaded, widths), strict=True))
-    summary = _summary(report, loaded, curve)
+    summary = summarize(report, loaded, curve)
     rows = "".join(json.dumps(dataclasses.asdict(t)) + "\n" for t in report.trials)
     atomic_write(out / "trials.jsonl", rows)
     atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    atomic_write(out / "latency.svg", _chart(report))
-    click.echo(_table(summary))
+    atomic_write(out / "latency.svg", chart(report))
+    click.echo(table(summary))
 
 
-def _cases(data: Path) -> list[Case]:
-    """Read rows whose plan is valid; both formats are known by their fields."""
-    from mlx_tinyagent.datasets.importers import import_file
-    from mlx_tinyagent.datasets.jsonl import read_objects
-    from mlx_tinyagent.datasets.record import read_examples
-    from mlx_tinyagent.errors import PlanError
-    from mlx_tinyagent.evaluate.latency import Case
-    from mlx_tinyagent.plan.graph import from_calls
-    from mlx_tinyagent.tools.catalog import TINYAGENT16
+@bench.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for results.")
+@click.option("--sizes", default="16,100,1000", show_default=True, help="Tools installed.")
+@click.option("--requests", default=10, show_default=True, help="Requests per size.")
+@click.option("--seed", default=0, show_default=True, help="Of the made-up tools.")
+@model_option
+@adapter_option
+def tools(out: Path, sizes: str, requests: int, seed: int, model: str, adapter: str | None) -> None:
+    """Time requests with few and with many installed tools, five of them offered.
 
-    first = next(iter(read_objects(data)), None)
-    if first is None:
-        raise InputError(f"{data} has no rows")
-    items = "question" in first.value
-    examples = import_file(data, "tinyagent").examples if items else read_examples(data)
-    cases = []
-    for example in examples:
-        try:
-            plan = from_calls([call.as_dict() for call in example.plan], TINYAGENT16)
-        except PlanError:
-            continue
-        if plan.steps:
-            used = TINYAGENT16.closure({step.tool for step in plan.steps})
-            cases.append(Case(id=example.id, query=example.query, tools=used, plan=plan))
-    return cases
+    Tools are made up from the seed; their blocks, stand-ins of the right size,
+    are on disk under the folder while it runs (about 2 GB for 1,000 tools and
+    the default model) and deleted afterwards.
+    """
+    from mlx_tinyagent.evaluate import latency_tools as measure
+    from mlx_tinyagent.files import atomic_write
 
-
-def _summary(report: Report, model: LanguageModel, curve: dict[int, float]) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    from mlx_tinyagent.models.device import setup
-
-    device = setup()
-    base = report.contestants[0]
-    return {
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "device": device.name,
-            "dtype": model.dtype,
-            "blas": device.blas,
-            "threads": device.threads,
-            "mlx": version("mlx"),
-            "mlx_lm": version("mlx-lm"),
-            "python": platform.python_version(),
-        },
-        "model": {"name": model.name, "fingerprint": model.fingerprint},
-        "means": {name: report.means(name) for name in report.contestants},
-        "ratios": {
-            name: {
-                figure: report.ratios(base, name, figure)
-                for figure in ("first_s", "total_s", "computed", "passes")
-            }
-            for name in report.contestants
-        },
-        "ratios_over": base,
-        "seconds_per_pass_by_rows": {str(k): round(v, 5) for k, v in curve.items()},
-    }
+    counts = _numbers(sizes)
+    loaded = load_model(model, adapter)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="kv-", dir=out) as folder:
+        installed = []
+        for count in counts:
+            with progress_bar(f"Placing {count} blocks") as report_progress:
+                made = measure.synthetic(count, seed)
+                place = Path(folder) / str(count)
+                installed.append(measure.install(loaded, made, place, progress=report_progress))
+        with progress_bar("Measuring") as report_progress:
+            trials = measure.run(loaded, installed, requests=requests, progress=report_progress)
+        summary = measure.summarize(trials, installed)
+    rows = "".join(json.dumps(dataclasses.asdict(trial)) + "\n" for trial in trials)
+    atomic_write(out / "trials.jsonl", rows)
+    atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    click.echo(measure.table(summary))
 
 
-def _table(summary: dict[str, Any]) -> str:
-    """Write the summary as a Markdown table."""
-    base = summary["ratios_over"]
-    lines = [
-        f"| contestant | prompt tokens | computed | passes | first s | total s | {base} / this: "
-        "first | total |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, means in summary["means"].items():
-        first, total = (summary["ratios"][name][figure] for figure in ("first_s", "total_s"))
-        lines.append(
-            f"| {name} | {means['prompt_tokens']:.0f} | {means['computed']:.0f} "
-            f"| {means['passes']:.1f} | {means['first_s']:.3f} | {means['total_s']:.3f} "
-            f"| {first['ratio']:.2f} ({first['low']:.2f}-{first['high']:.2f}) "
-            f"| {total['ratio']:.2f} ({total['low']:.2f}-{total['high']:.2f}) |"
-        )
-    return "\n".join(lines)
-
-
-def _chart(report: Report) -> str:
-    """Draw mean seconds per contestant, prefill and decode apart, as SVG."""
-    bars = []
-    means = {name: report.means(name) for name in report.contestants}
-    longest = max(m["total_s"] for m in means.values()) or 1.0
-    for row, (name, m) in enumerate(means.items()):
-        y = 20 + 34 * row
-        first, total = (400 * m[figure] / longest for figure in ("first_s", "total_s"))
-        bars.append(
-            f'<text x="0" y="{y + 14}">{name}</text>'
-            f'<rect x="190" y="{y}" width="{total:.1f}" height="20" fill="#8fb4d8"/>'
-            f'<rect x="190" y="{y}" width="{first:.1f}" height="20" fill="#2b5d8c"/>'
-            f'<text x="{196 + total:.1f}" y="{y + 14}">{m["total_s"]:.2f} s</text>'
-        )
-    height = 30 + 34 * len(means)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="680" height="{height}" '
-        'font-family="sans-serif" font-size="13">'
-        '<text x="190" y="12">seconds per plan; dark: to the first token</text>'
-        f"{''.join(bars)}</svg>\n"
-    )
+def _numbers(text: str) -> list[int]:
+    """Read numbers of tools, separated by commas."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() and int(part) >= MIN_TOOLS for part in parts):
+        raise click.BadParameter(f"{text!r} is no list of numbers from {MIN_TOOLS}")
+    return sorted({int(part) for part in parts})
 
 
 @click.group()
@@ -190,21 +133,32 @@ def _folder() -> Path:
 @cache.command("list")
 def cache_list() -> None:
     """Show how much is kept."""
-    files = sorted(_folder().glob("*.safetensors"))
-    size = sum(file.stat().st_size for file in files)
-    click.echo(f"{_folder()}: {len(files)} prompt parts, {size / 1e6:.1f} MB")
+    from mlx_tinyagent.decode.store import contents
+
+    found = contents(_folder())
+    lines = [f"{_folder()}: {len(found.parts)} prompt parts, {found.nbytes / 1e6:.1f} MB"]
+    if found.curves:
+        lines.append(f"cost curves: {len(found.curves)}")
+    if found.leftovers:
+        lines.append(f"unfinished files: {len(found.leftovers)}; cache clear deletes them")
+    click.echo("\n".join(lines))
 
 
 @cache.command("clear")
 def cache_clear() -> None:
-    """Delete all kept prompt parts; they are computed again when needed."""
+    """Delete all that is kept; it is computed and measured again when needed.
+
+    That includes what writers left that were killed. One that is at work at
+    this moment keeps its part in memory and warns.
+    """
+    from mlx_tinyagent.decode.store import contents
     from mlx_tinyagent.files import readable_errors
 
-    files = list(_folder().glob("*.safetensors"))
+    found = contents(_folder())
     with readable_errors(_folder()):
-        for file in files:
+        for file in found.files:
             file.unlink(missing_ok=True)
-    click.echo(f"{len(files)} prompt parts deleted")
+    click.echo(f"{len(found.parts)} prompt parts deleted, {found.nbytes / 1e6:.1f} MB")
 
 
 @cache.command("build")
@@ -212,14 +166,21 @@ def cache_clear() -> None:
 @adapter_option
 @tools_option
 def cache_build(model: str, adapter: str | None, tools_name: str) -> None:
-    """Compute the header and one block per tool ahead of time."""
+    """Compute the header and one block per tool ahead of time.
+
+    Also measures what a pass costs here by its number of rows, so that later
+    runs draft as wide as pays.
+    """
+    from mlx_tinyagent.decode.engine import Engine, EngineOptions
     from mlx_tinyagent.decode.store import KVStore
     from mlx_tinyagent.decode.tiers import BlockTier
     from mlx_tinyagent.prompt.render import header_segment, tool_segment
 
     tools = load_tool_set(tools_name)
     loaded = load_model(model, adapter)
-    tier = BlockTier(loaded, store=KVStore(_folder(), loaded), budget=1 << 28)
+    options = EngineOptions(tier="blocks", budget=1 << 28)
+    engine = Engine(loaded, store=KVStore(_folder(), loaded), options=options)
+    tier = cast(BlockTier, engine.tier)
     header = header_segment(loaded.tokenizer.chat_frame())
     computed = 0
     with progress_bar("Building") as report:
@@ -227,4 +188,7 @@ def cache_build(model: str, adapter: str | None, tools_name: str) -> None:
             segments = [header, tool_segment(tool)]
             computed += tier.build(segments, [s.encode(loaded.tokenizer) for s in segments])
             report(number, len(tools))
+    if engine.curve is None:
+        engine.calibrate()
     click.echo(f"{len(tools)} tools, {computed} prompt parts computed")
+    click.echo(f"drafts are {engine.width()} tokens wide here")

@@ -1,10 +1,7 @@
-"""``chat``: a loop over requests that remembers the last few."""
+"""``chat``: a conversation with the assistant at a terminal."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,179 +9,120 @@ import click
 from mlx_tinyagent.cli.common import (
     adapter_option,
     backend_option,
-    check_query,
     dim,
     load_model,
     load_tool_set,
     make_agent,
     make_planner,
+    make_retriever,
     model_option,
     open_backend,
-    status,
-    tools_option,
 )
-from mlx_tinyagent.config import paths
-from mlx_tinyagent.errors import TinyAgentError
 
 if TYPE_CHECKING:
-    from prompt_toolkit import PromptSession
+    from mlx_tinyagent.agent.agent import Agent
+    from mlx_tinyagent.agent.worker import Worker
+    from mlx_tinyagent.cli.chat_loop import Chat, Resident
+    from mlx_tinyagent.cli.chat_settings import Settings
+    from mlx_tinyagent.tools.backend import Writer
+    from mlx_tinyagent.tools.base import ToolSet
 
-    from mlx_tinyagent.agent.agent import Agent, Reply
-    from mlx_tinyagent.agent.planner import Planned
-
-HELP = """\
-Type a request, such as: remind me to call mom tomorrow at 5pm
-/tools   the tools that may be used
-/plan    the last plan
-/help    this text
-/quit    leave (also Ctrl-D, or Ctrl-C twice)
-Ctrl-C stops the running request."""
-LEAVING = ("/quit", "/exit", "quit", "exit")
+RECALLED = 3  # exchanges of a resumed chat that are shown again
 
 
 @click.command()
 @model_option
 @adapter_option
-@tools_option
+@click.option(
+    "--tools",
+    "tools_name",
+    metavar="FILE|JSON|NAME",
+    default="chat",
+    show_default=True,
+    help="As for other commands; 'chat' is the 16 tools and those that change what is there.",
+)
 @backend_option
-def chat(model: str, adapter: str | None, tools_name: str, backend: str) -> None:
+@click.option("--resume", metavar="NAME", help="Go on with a saved chat; 'last' is the newest.")
+def chat(
+    model: str, adapter: str | None, tools_name: str, backend: str, resume: str | None
+) -> None:
     """Talk to the assistant.
 
-    Each line is a request; the last three are remembered. A plan that changes
-    something is shown first and runs only after a yes. Inside, /help lists the
-    commands. Ctrl-C stops the running request and keeps the chat; at an empty
-    line, twice leaves it.
+    Each line is a request, a follow-up ("make it 4pm") or the answer to a
+    question. The plan is drawn while it is written and while it runs; one that
+    changes something is shown first, can be edited, and runs only after a yes.
+    Inside, /help lists commands and keys. Ctrl-C stops the running request; a
+    second one within a second leaves.
+
+    Settings of a chat, such as standing instructions, stand in chat.toml in the
+    folder of settings.
     """
+    from mlx_tinyagent.agent.worker import Worker
+    from mlx_tinyagent.cli.chat_loop import Chat
+    from mlx_tinyagent.cli.chat_settings import read_settings
+
+    settings = read_settings()
     tools = load_tool_set(tools_name)
     with open_backend(backend) as store:
-        agent = make_agent(tools, store, make_planner(load_model(model, adapter), tools))
-        talk(agent)
+        worker = Worker()
+        resident = load_resident(worker, tools, model, adapter, settings)
+        agent = make_agent(tools, store, None)
+        talk = Chat(
+            agent=agent,
+            resident=resident,
+            settings=settings,
+            load=lambda name, other, how: load_resident(worker, tools, name, other, how),
+            write=lambda found, how: make_writer(agent, found, how),
+        )
+        if resume is not None:
+            recall(talk, resume)
+        talk.talk()
 
 
-def talk(agent: Agent) -> None:
-    """Answer requests until the user leaves.
+def load_resident(
+    worker: Worker, tools: ToolSet, model: str, adapter: str | None, settings: Settings
+) -> Resident:
+    """Load a model on the thread that owns it.
+
+    Args:
+        worker: The thread.
+        tools: Enabled tools.
+        model: The model, as named.
+        adapter: Its adapter, as named; None for the model's own.
+        settings: Whether tools are retrieved.
 
     Raises:
-        KeyboardInterrupt: The user left with Ctrl-C.
-        StoreError: The history file cannot be written.
+        TinyAgentError: It cannot be loaded.
     """
-    reader = _Reader()
-    click.echo("Type a request, /help or /quit.", err=True)
-    last: Reply | None = None
-    while (line := reader.read()) is not None:
-        text = line.strip()
-        if text.casefold() in LEAVING:
-            return
-        if text.startswith("/"):
-            click.echo(_command(text, agent, last), err=True)
-        elif text:
-            last = _answer(agent, text) or last
+    from mlx_tinyagent.agent.threaded import ThreadedPlanner
+    from mlx_tinyagent.cli.chat_loop import Resident
+
+    planner = ThreadedPlanner(
+        lambda: make_planner(load_model(model, adapter), tools, settings.retrieval),
+        make_retriever(settings.retrieval),
+        worker,
+    )
+    return Resident(model, adapter, planner)
 
 
-def _command(text: str, agent: Agent, last: Reply | None) -> str:
-    """Answer a slash command; an unknown one is an error and goes nowhere."""
-    match text.casefold():
-        case "/help":
-            return HELP
-        case "/tools":
-            width = max(len(tool.name) for tool in agent.tools)
-            return "\n".join(f"{tool.name:<{width}}  {tool.summary}" for tool in agent.tools)
-        case "/plan":
-            return last.plan_text if last else "There is no plan yet."
-        case _:
-            return f"There is no command {text.split()[0]}; /help lists them."
+def make_writer(agent: Agent, resident: Resident, settings: Settings) -> Writer:
+    """Return who writes bodies and summaries: rules, or the model with rules around it."""
+    from mlx_tinyagent.tools.writer import PlainWriter
+
+    return PlainWriter()
 
 
-def _answer(agent: Agent, text: str) -> Reply | None:
-    """Answer one request; an error or Ctrl-C ends the request, not the chat."""
-    from mlx_tinyagent.cli.crash import report
-    from mlx_tinyagent.cli.talk import callbacks, visible, what_was_stopped
+def recall(talk: Chat, name: str) -> None:
+    """Go on with a saved chat and show its end.
 
-    try:
-        with contextlib.ExitStack() as spinner, contextlib.redirect_stdout(sys.stderr):
-            spinner.enter_context(status("Planning"))
+    Raises:
+        UsageError: There is none of that name.
+        InputError: It is damaged.
+    """
+    from mlx_tinyagent.cli.talk import visible
 
-            def show(planned: Planned) -> None:
-                spinner.close()
-                click.echo(dim(visible(planned.text)), err=True)
-
-            reply = agent.ask(check_query(text), callbacks(), on_plan=show)
-    except KeyboardInterrupt as stop:
-        click.echo(f"\n{what_was_stopped(stop)}", err=True)
-        return None
-    except TinyAgentError as error:
-        click.echo(str(error), err=True)
-        return None
-    except Exception:  # a bug ends the request; the report has the rest
-        click.echo(report(), err=True)
-        return None
-    click.echo(visible(reply.text))
-    click.echo(dim(_footer(agent, reply)), err=True)
-    return reply
-
-
-def _footer(agent: Agent, reply: Reply) -> str:
-    """One line on what the request cost."""
-    seconds = reply.trace.seconds
-    planned = sum(seconds.get(name, 0.0) for name in ("retrieve", "prefill", "decode"))
-    parts = [f"{len(reply.offered)}/{len(agent.tools)} tools"]
-    if reply.counts is not None:
-        counts = reply.counts
-        parts.append(
-            f"{counts.prompt_tokens_computed}/{counts.prompt_tokens} prompt tokens computed"
-        )
-    parts.append(f"plan {planned:.1f} s")
-    parts.append(f"run {seconds.get('run', 0.0):.1f} s")
-    return " · ".join(parts)
-
-
-class _Reader:
-    """Reads requests: with history and editing at a terminal, else line by line."""
-
-    def __init__(self) -> None:
-        self._session: PromptSession[str] | None = None
-        if sys.stdin.isatty() and sys.stderr.isatty():
-            from prompt_toolkit import PromptSession
-            from prompt_toolkit.history import FileHistory
-            from prompt_toolkit.output import create_output
-
-            output = create_output(stdout=sys.stderr)  # stdout carries answers alone
-            self._session = PromptSession(
-                history=FileHistory(str(_history_file())), output=output, enable_suspend=True
-            )
-
-    def read(self) -> str | None:
-        """Return the next line; None at the end.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C twice in a row, or once where nobody types.
-        """
-        stopped = False
-        while True:
-            try:
-                return self._line()
-            except EOFError:
-                return None
-            except KeyboardInterrupt:
-                if stopped or self._session is None:
-                    raise
-                stopped = True
-                click.echo("Ctrl-C again, Ctrl-D or /quit leaves.", err=True)
-
-    def _line(self) -> str | None:
-        if self._session is not None:
-            return self._session.prompt("> ")
-        raw = sys.stdin.buffer.readline()
-        return raw.decode(errors="surrogateescape") if raw else None
-
-
-def _history_file() -> Path:
-    """Return the history file, readable by its owner only."""
-    from mlx_tinyagent.files import readable_errors
-
-    file = paths().data / "history"
-    with readable_errors(file):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.chmod(0o600)
-    return file
+    found = talk.resume(name)
+    for exchange in found[-RECALLED:]:
+        click.echo(dim(f"> {visible(exchange.query)}"), err=True)
+        if exchange.reply:
+            click.echo(dim(visible(exchange.reply)), err=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlx_tinyagent.config import paths
-from mlx_tinyagent.errors import ContextError, InputError, TinyAgentError, UsageError
+from mlx_tinyagent.config import paths, settings
+from mlx_tinyagent.errors import ContextError, InputError, TinyAgentError
 
 if TYPE_CHECKING:
     from mlx_tinyagent.agent.agent import Agent
@@ -46,7 +46,7 @@ tools_option = click.option(
     help="A .py file (it runs as code), function schemas (a .json file or JSON text), or a name.",
 )
 backend_option = click.option(
-    "--backend", default="local", show_default=True, help="Where actions happen."
+    "--backend", default="local", show_default=True, help="Where actions happen: local, macos, net."
 )
 
 
@@ -244,11 +244,10 @@ def _adapter_folder(name: str, adapter: str | None) -> Path | None:
 
 
 def make_retriever(kind: str) -> Retriever:
-    """Return the retriever of a ``--retrieval`` option: ``on`` or ``off``."""
-    from mlx_tinyagent.retrieval.base import AllTools
-    from mlx_tinyagent.retrieval.bm25 import BM25Retriever
+    """Return the retriever of a ``--retrieval`` or ``--retriever`` option."""
+    from mlx_tinyagent.retrieval.default import make
 
-    return AllTools() if kind == "off" else BM25Retriever()
+    return make(kind)
 
 
 def make_planner(model: LanguageModel, tools: ToolSet, retrieval: str = "on") -> Planner:
@@ -267,15 +266,15 @@ def open_backend(name: str) -> Iterator[Backend]:
 
     Raises:
         UsageError: There is none of that name.
+        ConfigError: The settings lack something it needs, or an extra is not installed.
         StoreError: The store cannot be opened.
     """
-    from mlx_tinyagent.tools.local import LocalBackend, user_store
+    from mlx_tinyagent.tools.backends import open_backend as make
+    from mlx_tinyagent.tools.local import user_store
 
-    if name != "local":
-        raise UsageError(f"no backend is called {name!r}; this version has: local")
     store = user_store(paths())
     try:
-        yield LocalBackend(store)
+        yield make(name, store, paths())
     except KeyboardInterrupt:  # a tool may still hold the store; leaving does not wait for it
         raise
     except BaseException:
@@ -285,8 +284,23 @@ def open_backend(name: str) -> Iterator[Backend]:
 
 
 def make_agent(tools: ToolSet, backend: Backend, planner: Planner | None) -> Agent:
-    """Put an agent together."""
+    """Put an agent together: the user's settings, and the journal of the user's store.
+
+    Raises:
+        ConfigError: The settings cannot be used.
+        StoreError: The store that holds the journal cannot be opened.
+    """
+    from mlx_tinyagent.act.journal import Journal
     from mlx_tinyagent.agent.agent import Agent
+    from mlx_tinyagent.tools.local import Store, user_store
     from mlx_tinyagent.tools.writer import PlainWriter
 
-    return Agent(tools=tools, backend=backend, writer=PlainWriter(), planner=planner)
+    store = getattr(backend, "store", None)
+    return Agent(
+        tools=tools,
+        backend=backend,
+        writer=PlainWriter(),
+        planner=planner,
+        settings=settings(),
+        journal=Journal(store if isinstance(store, Store) else user_store(paths())),
+    )

@@ -16,6 +16,7 @@ from mlx_tinyagent.cli.common import tools_option
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlx_tinyagent.datasets.paraphrase import Rewriter
     from mlx_tinyagent.tools.base import ToolSet
 
 FILE = click.Path(path_type=Path)
@@ -228,6 +229,74 @@ def synth(
         )
     rows = ", ".join(f"{name} {number}" for name, number in report.rows.items())
     _say(f"written to {out}: {rows}; {report.repeated} repeated drafts left out")
+
+
+@data.command()
+@click.argument("file", type=FILE)
+@click.option("--out", type=FILE, required=True, help="JSONL file to write.")
+@click.option("--model", help="Model on this machine that writes: alias, Hub id or folder.")
+@click.option("--endpoint", help="Or the address of an OpenAI-compatible server.")
+@click.option("--endpoint-model", default="", help="The model's name there.")
+@click.option("--share", default=0.3, show_default=True, help="Of the rows with calls.")
+@click.option("--seed", default=0, show_default=True, help="Chooses which rows.")
+@tools_option
+def paraphrase(
+    file: Path,
+    out: Path,
+    model: str | None,
+    endpoint: str | None,
+    endpoint_model: str,
+    share: float,
+    seed: int,
+    tools_name: str,
+) -> None:
+    """Let a model say requests of FILE in other words.
+
+    A new wording is kept only if every copied value and every number still
+    stands in it and the plan still runs. With --endpoint, requests are sent to
+    that address and nowhere else. What the model said is kept beside the output
+    until it is complete, so a run that stopped goes on.
+    """
+    from mlx_tinyagent.datasets.paraphrase import ParaphraseReport
+    from mlx_tinyagent.datasets.paraphrase import paraphrase as rewritten
+    from mlx_tinyagent.datasets.record import read_examples, write_examples
+    from mlx_tinyagent.errors import UsageError
+
+    if bool(model) == bool(endpoint):
+        raise UsageError("give either --model or --endpoint with --endpoint-model")
+    if endpoint and not endpoint_model:
+        raise UsageError("--endpoint needs --endpoint-model")
+    if not 0 < share <= 1:
+        raise UsageError(f"--share is {share}; it must be above 0 and at most 1")
+    tools = _tools(tools_name)
+    report = ParaphraseReport()
+    answers = out.with_name(out.name + ".answers")
+    rows = rewritten(
+        read_examples(file, tools=tools),
+        _rewriter(model, endpoint, endpoint_model),
+        tools,
+        share=share,
+        seed=seed,
+        answers=answers,
+        report=report,
+    )
+    total = write_examples(out, rows)
+    answers.unlink(missing_ok=True)
+    _say(f"{total} examples written to {out}: {report.rewritten} in other words")
+    for reason, count in sorted(report.kept.items()):
+        _say(f"kept as they were: {count} rows, {reason}")
+
+
+def _rewriter(model: str | None, endpoint: str | None, endpoint_model: str) -> Rewriter:
+    from mlx_tinyagent.datasets.endpoint import ChatEndpoint
+    from mlx_tinyagent.datasets.paraphrase import EndpointRewriter, LocalRewriter
+
+    if endpoint:
+        return EndpointRewriter(ChatEndpoint(url=endpoint, model=endpoint_model))
+    from mlx_tinyagent.cli.common import load_model
+    from mlx_tinyagent.decode.engine import Engine
+
+    return LocalRewriter(Engine(load_model(model or "", "none")))
 
 
 @data.command()

@@ -229,13 +229,13 @@ def _from_file(path: Path, job: PlanJob, items: Items) -> tuple[Predict, dict[st
 
 
 def _from_endpoint(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
+    from mlx_tinyagent.datasets.endpoint import ChatEndpoint
     from mlx_tinyagent.evaluate.harness_endpoint import EndpointPlanner
 
     if not job.endpoint or not job.endpoint_model:
         raise UsageError("--planner openai needs --endpoint and --endpoint-model")
     planner = EndpointPlanner(
-        url=job.endpoint,
-        model=job.endpoint_model,
+        endpoint=ChatEndpoint(url=job.endpoint, model=job.endpoint_model),
         tools=tools,
         retriever=None if job.retrieval == "gold" else make_retriever(job.retrieval),
     )

@@ -193,5 +193,15 @@ def _diagnose() -> dict[str, Any]:
         "model": str(folder or "-"),
         "store": f"{places.data} ({'unusable' if contacts is None else f'{contacts} contacts'})",
         "cache": str(places.cache),
+        **_permissions(),
         "notes": notes or ["nothing to complain about"],
     }
+
+
+def _permissions() -> dict[str, list[str]]:
+    """Return what macOS allows and where to change it; nothing on other systems."""
+    if sys.platform != "darwin":
+        return {}
+    from mlx_tinyagent.tools.macos.doctor import permissions
+
+    return {"permissions": [f"{name}: {words}" for name, _, words in permissions()]}

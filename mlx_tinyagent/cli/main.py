@@ -13,9 +13,13 @@ COMMANDS = {
     "ask": ("ask", "Plan and run one request."),
     "run": ("ask", "Run a plan given as text."),
     "chat": ("chat", "Talk to the assistant."),
+    "log": ("journal", "Show what was done."),
+    "undo": ("journal", "Take back what a plan did."),
+    "resume": ("journal", "Find out about runs that were cut off, and go on."),
     "plan": ("batch", "Plan every row of a file; nothing is executed."),
-    "retrieve": ("batch", "Choose tools for every row of a file."),
+    "retrieve": ("retrieve", "Choose tools for every row of a file."),
     "train": ("train", "Fine-tune the planner on this machine."),
+    "quantize": ("quantize", "Quantize a model, judged on plans before it is published."),
     "data": ("data", "Import, check, count, split, generate and look at examples."),
     "eval": ("eval", "Score plans and tool retrieval; compare runs."),
     "bench": ("bench", "Measure latency."),
@@ -23,6 +27,8 @@ COMMANDS = {
     "tools": ("inspect", "Show declared tools."),
     "models": ("inspect", "Fetch, import and describe models."),
     "demo-data": ("inspect", "Fill the local store with a made-up world."),
+    "store": ("store", "Export or erase the whole store."),
+    "interchange": ("store_files", "Import and export calendars, contacts, mails and notes."),
     "doctor": ("inspect", "Say what was found on this machine."),
 }
 

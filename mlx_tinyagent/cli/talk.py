@@ -22,10 +22,11 @@ from mlx_tinyagent.agent.joiner import problem, words
 from mlx_tinyagent.cli.common import interactive
 from mlx_tinyagent.errors import RefusedError
 from mlx_tinyagent.plan.schema import Step
+from mlx_tinyagent.tools.match import WHOLE, score
 from mlx_tinyagent.tools.results import Ambiguous, Candidate, Ok, Result, Unknown, explain
 
 SLOW_S = 1.0  # a step that runs longer is named
-_YES = ("y", "yes")
+YES = ("y", "yes")
 _LINE_BYTES = 4096
 _HARMLESS = "\n\t\u200c\u200d"  # joiners are part of words and emoji
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that a terminal may obey
@@ -40,7 +41,7 @@ def callbacks(*, yes: bool = False) -> Callbacks:
     """
     waiting = _SlowSteps()
     return Callbacks(
-        approve=(lambda shown: True) if yes else approve,
+        approve=approve_unseen if yes else approve,
         choose=choose if interactive() else None,
         partial=interactive() and not yes,
         started=waiting.started,
@@ -82,17 +83,44 @@ def approve(shown: Preview) -> bool:
     except KeyboardInterrupt:
         click.echo(err=True)
         raise RefusedError("not approved: nothing was changed") from None
-    return answer is not None and answer.strip().casefold() in _YES
+    return answer is not None and answer.strip().casefold() in YES
 
 
-def choose(ambiguous: Ambiguous) -> Candidate | None:
-    """Let the user pick one of several candidates; an empty answer picks none."""
+def approve_unseen(shown: Preview) -> bool:
+    """Approve a plan as ``--yes`` does: unless something in it needs somebody to look.
+
+    Raises:
+        RefusedError: It does, and there is no terminal to ask at.
+    """
+    if not shown.warnings:
+        return True
+    if interactive():
+        return approve(shown)
+    raise RefusedError(
+        f"--yes does not cover this plan ({'; '.join(shown.warnings)}) and there is no terminal "
+        "to ask at; nothing was changed"
+    )
+
+
+def choose(ambiguous: Ambiguous, *, tries: int = 1) -> Candidate | None:
+    """Let the user pick one of several candidates; an empty answer picks none.
+
+    Args:
+        ambiguous: What is not clear.
+        tries: How often to ask while the answer is neither a number nor words of one candidate.
+    """
     click.echo(f"  {visible(ambiguous.what)} is not clear:", err=True)
     for number, candidate in enumerate(ambiguous.candidates, start=1):
         click.echo(f"    {number}. {visible(candidate.label)}", err=True)
-    answer = (read_answer("  Which one? (number, empty for none) ") or "").strip()
-    if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(ambiguous.candidates):
-        return ambiguous.candidates[int(answer) - 1]
+    for _ in range(tries):
+        answer = (read_answer("  Which one? (number, empty for none) ") or "").strip()
+        if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(ambiguous.candidates):
+            return ambiguous.candidates[int(answer) - 1]
+        named = [c for c in ambiguous.candidates if score(answer, c.label) >= WHOLE]
+        if len(named) == 1:
+            return named[0]
+        if not answer:
+            break
     return None
 
 
@@ -138,7 +166,7 @@ def _step(step: PreviewStep) -> list[str]:
     for name, value in step.args:
         first, *rest = visible(value).split("\n")
         lines += [f"       {words(name)}: {first}", *(f"       | {line}" for line in rest)]
-    return lines
+    return lines + [f"     ! {visible(warning)}" for warning in step.warnings]
 
 
 def _why(step: PreviewStep, result: Result) -> str:

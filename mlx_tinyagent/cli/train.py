@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_tinyagent.cli.common import DEFAULT_MODEL, load_model, load_tool_set
+from mlx_tinyagent.cli.tool_rag import tool_rag
 
 if TYPE_CHECKING:
     from mlx_tinyagent.train.config import TrainConfig
@@ -203,3 +204,6 @@ def fuse(adapter: Path, model: str, out: Path, dtype: Any) -> None:
 
     write_fused(load_model(model, str(adapter)), out, dtype=dtype)
     click.echo(f"the model is in {out}", err=True)
+
+
+train.add_command(tool_rag)

@@ -10,30 +10,30 @@ One thread owns an engine, as MLX wants it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlx_tinyagent.decode import cost
 from mlx_tinyagent.decode.constraint import PlanConstraint
 from mlx_tinyagent.decode.drafts import Drafter
+from mlx_tinyagent.decode.run import Run, RunOptions, trim
 from mlx_tinyagent.decode.store import KVStore
 from mlx_tinyagent.decode.tiers import TierName, compute, default_tier, make_tier
-from mlx_tinyagent.errors import ContextError, ModelError, PlanError
-from mlx_tinyagent.models.forward import hidden_states, logits, logits_of
+from mlx_tinyagent.errors import ContextError, ModelError
+from mlx_tinyagent.models.forward import hidden_states, logits
 from mlx_tinyagent.prompt.render import FORMAT
 from mlx_tinyagent.trace import Trace
 
 if TYPE_CHECKING:
-    import mlx.core as mx
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from mlx_tinyagent.errors import TinyAgentError
     from mlx_tinyagent.models.language import LanguageModel
+    from mlx_tinyagent.models.tokenizer import Tokenizer
     from mlx_tinyagent.prompt.render import Prompt, Segment
 
 MAX_PLAN_TOKENS = 1024
 KV_BUDGET = 1 << 29  # bytes of KV kept in memory between requests
-FEW = 512  # up to so many allowed tokens the head is run for them alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,8 @@ class EngineOptions:
     Attributes:
         tier: Where the prompt before the tail comes from.
         repair: For blocks: tokens at each block's start to compute anew.
-        width: About how many draft tokens one pass verifies; 0 verifies forced ones only.
+        width: About how many draft tokens one pass verifies; 0 verifies forced ones only,
+            None takes what the machine's cost curve says (``decode.cost``), else 10.
         forced: Whether to draft what the grammar forces; without it and with
             width 0 every pass writes one token.
         narrow: Whether to run the head for the allowed tokens alone where they are few.
@@ -56,7 +57,7 @@ class EngineOptions:
 
     tier: TierName = "exact"
     repair: int = 0
-    width: int = 10
+    width: int | None = None
     forced: bool = True
     narrow: bool = True
     guard: float = 0.0
@@ -77,6 +78,7 @@ class Counts:
         prompt_tokens_ahead: Tail tokens that had been computed while it was typed.
         rows: Rows of all passes over the plan, drafts included.
         redone: Positions computed again alone because two tokens were too near.
+        kv_bytes: Bytes of known KV that were put together for the prompt.
     """
 
     prompt_tokens: int
@@ -87,6 +89,7 @@ class Counts:
     prompt_tokens_ahead: int = 0
     rows: int = 0
     redone: int = 0
+    kv_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,25 @@ class Decoded:
     tokens: tuple[int, ...]
     counts: Counts
     trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One plan to be written.
+
+    Attributes:
+        prompt: Header, tools, tail.
+        constraint: The plan grammar, at its start; advanced to the end.
+        drafter: Guesses what may follow; None for none.
+        max_tokens: Most tokens to write.
+        script: For benchmarks: the tokens to write whatever the model says.
+    """
+
+    prompt: Prompt
+    constraint: PlanConstraint
+    drafter: Drafter | None = None
+    max_tokens: int = field(default=MAX_PLAN_TOKENS, kw_only=True)
+    script: Sequence[int] | None = field(default=None, kw_only=True)
 
 
 class Engine:
@@ -133,6 +155,8 @@ class Engine:
             budget=self.options.budget,
             repair=self.options.repair,
         )
+        self.curve = cost.load(store.folder, model) if store is not None else None
+        self._store = store
         self._ahead: _Ahead | None = None
 
     def plan(
@@ -160,37 +184,100 @@ class Engine:
             ContextError: Prompt and plan do not fit the model's context.
             PlanError: The plan is not over after ``max_tokens``.
         """
-        trace = Trace()
-        ids = [segment.encode(self.model.tokenizer) for segment in prompt.segments]
-        total = sum(map(len, ids))
-        self._check_length(total, max_tokens)
-        with trace.span("prefill"):
-            ahead = self._open(prompt.segments[:-1], ids[:-1])
-            done = ahead.keep(ids[-1], leave=1)  # the next token is read off the last one
-        with trace.span("decode"):
-            run = _Run(self.model, self.options, ahead.cache, constraint, drafter, ids[-1][done:])
-            run.script = script
-            while not constraint.finished:
-                run.advance()
-                # Counted with the plan's last token, so that drafts cannot go over.
-                if len(run.tokens) + (not constraint.finished) > max_tokens:
-                    raise PlanError(f"not over after {max_tokens} tokens", rule="cut")
-                if "first" not in trace.seconds:
-                    trace.seconds["first"] = trace.elapsed()
+        job = Job(prompt, constraint, drafter, max_tokens=max_tokens, script=script)
+        writing = self.begin(job)
+        with writing.trace.span("decode"):
+            while not writing.run.finished:
+                writing.advance()
                 if on_text is not None:
-                    on_text(self.model.tokenizer.decode(run.tokens))
-        counts = Counts(
-            prompt_tokens=total,
+                    on_text(self.model.tokenizer.decode(writing.run.tokens))
+        return writing.decoded()
+
+    def plan_many(
+        self, jobs: Iterable[Job], *, rows: int
+    ) -> Iterator[tuple[int, Decoded | TinyAgentError]]:
+        """Write many plans, several of them in every forward pass.
+
+        Each is what ``plan`` would write. A request joins when its tail has been
+        computed and leaves when its plan is over, so none waits for the slowest.
+
+        Args:
+            jobs: What to plan; taken one by one as there is room.
+            rows: How many plans share a pass, at least 1.
+
+        Yields:
+            Each job's number and its plan, or why there is none, as they end.
+        """
+        from mlx_tinyagent.decode.many import plan_many
+
+        return plan_many(self, jobs, rows=rows)
+
+    def begin(self, job: Job, *, shared_by: int = 1, guard: float = 0.0) -> Writing:
+        """Open a prompt's prefix and return the plan to be written, no token of it yet.
+
+        Args:
+            job: What to plan.
+            shared_by: How many plans will share a pass; drafts are as wide as pays then.
+            guard: As in the options; the larger of the two counts.
+
+        Raises:
+            ContextError: Prompt and plan do not fit the model's context.
+        """
+        trace = Trace()
+        segments = job.prompt.segments
+        ids = [segment.encode(self.model.tokenizer) for segment in segments]
+        self._check_length(ids, job.max_tokens)
+        with trace.span("prefill"):
+            ahead = self._open(segments[:-1], ids[:-1])
+            done = ahead.keep(ids[-1], leave=1)  # the next token is read off the last one
+        options = RunOptions(
+            width=self.width(plans=shared_by),
+            forced=self.options.forced,
+            narrow=self.options.narrow,
+            guard=max(guard, self.options.guard),
+            padded=self.options.padded,
+            max_tokens=job.max_tokens,
+            script=job.script,
+        )
+        run = Run(
+            self.model, options, ahead.cache, job.constraint, job.drafter, pending=ids[-1][done:]
+        )
+        opened = Counts(
+            prompt_tokens=sum(map(len, ids)),
             prompt_tokens_computed=ahead.computed + len(ids[-1]) - done,
-            plan_tokens=len(run.tokens),
-            forward_passes=run.passes,
+            plan_tokens=0,
+            forward_passes=0,
             prefix_passes=ahead.passes,
             prompt_tokens_ahead=done,
-            rows=run.rows,
-            redone=run.redone,
+            kv_bytes=ahead.touched,
         )
-        text = self.model.tokenizer.decode(run.tokens)
-        return Decoded(text=text, tokens=tuple(run.tokens), counts=counts, trace=trace)
+        return Writing(run, opened, trace, self.model.tokenizer)
+
+    def width(self, *, plans: int = 1) -> int:
+        """Return about how many tokens a pass drafts.
+
+        Args:
+            plans: Plans that share a pass.
+        """
+        if self.options.width is not None:
+            return self.options.width
+        return self.curve.width(plans=plans) if self.curve else cost.DEFAULT_WIDTH
+
+    def calibrate(self) -> cost.CostCurve | None:
+        """Measure what a pass costs here, keep it, and draft as wide as pays from now on.
+
+        Takes a second or so for a small model, so nothing that a user waits for
+        calls it: ``cache build`` and ``bench latency`` do.
+
+        Returns:
+            The curve; None for a model that is served without drafts.
+        """
+        if self.model.kind != "full":
+            return None
+        self.curve = cost.measure(self.model)
+        if self._store is not None:
+            cost.save(self._store.folder, self.model, self.curve)
+        return self.curve
 
     def extend(self, prompt: Prompt) -> int:
         """Compute ahead what a request being typed has so far.
@@ -212,7 +299,7 @@ class Engine:
         words = [
             token for piece in tail.pieces[:-1] for token in piece.encode(self.model.tokenizer)
         ][:-1]
-        if sum(map(len, ids)) + len(words) >= self.model.context:
+        if self.tier.positions(ids) + len(words) >= self.model.context:
             return 0
         ahead = self._open(prefix, ids)
         done = ahead.keep(words, leave=0)
@@ -220,7 +307,8 @@ class Engine:
         if fresh:
             compute(self.model, ahead.cache, fresh)
             ahead.tail += fresh
-        opened, ahead.computed, ahead.passes = ahead.computed, 0, 0
+        opened = ahead.computed
+        ahead.computed = ahead.passes = ahead.touched = 0
         self._ahead = ahead  # not before: a call cut short leaves a cache that nobody knows
         return opened + len(fresh)
 
@@ -231,13 +319,15 @@ class Engine:
         if ahead is not None and ahead.path == path:
             return ahead
         opened = self.tier.open(prefix, ids)
-        return _Ahead(path, opened.cache, opened.computed, opened.passes)
+        return _Ahead(path, opened.cache, opened.computed, opened.passes, opened.touched)
 
-    def _check_length(self, total: int, max_tokens: int) -> None:
-        if total + max_tokens > self.model.context:
+    def _check_length(self, ids: Sequence[Sequence[int]], max_tokens: int) -> None:
+        """Refuse what the model has no positions for; side by side, blocks share theirs."""
+        size = self.tier.positions(ids[:-1]) + len(ids[-1])
+        if size + max_tokens > self.model.context:
             raise ContextError(
-                f"the prompt has {total} tokens; with {max_tokens} for the plan that is more than "
-                f"the {self.model.context} of {self.model.name}: shorten the request or offer "
+                f"the prompt takes {size} positions; with {max_tokens} for the plan that is more "
+                f"than the {self.model.context} of {self.model.name}: shorten the request or offer "
                 "fewer tools"
             )
 
@@ -260,6 +350,38 @@ class Engine:
 
 
 @dataclass(slots=True)
+class Writing:
+    """A plan on its way: the run, what opening its prompt cost, the clock."""
+
+    run: Run
+    opened: Counts
+    trace: Trace
+    _tokenizer: Tokenizer
+
+    def advance(self) -> None:
+        """Make one pass for this plan alone.
+
+        Raises:
+            PlanError: The plan is not over after the most tokens it may have.
+        """
+        self.run.advance()
+        self.trace.seconds.setdefault("first", self.trace.elapsed())
+
+    def decoded(self) -> Decoded:
+        """Return the finished plan."""
+        run = self.run
+        counts = dataclasses.replace(
+            self.opened,
+            plan_tokens=len(run.tokens),
+            forward_passes=run.passes,
+            rows=run.rows,
+            redone=run.redone,
+        )
+        text = self._tokenizer.decode(run.tokens)
+        return Decoded(text=text, tokens=tuple(run.tokens), counts=counts, trace=self.trace)
+
+
+@dataclass(slots=True)
 class _Ahead:
     """A prefix in a cache, and what of the tail has been computed after it."""
 
@@ -267,6 +389,7 @@ class _Ahead:
     cache: list[Any]
     computed: int  # prefix tokens, not yet counted anywhere
     passes: int
+    touched: int  # bytes, likewise
     tail: list[int] = field(default_factory=list)
 
     def keep(self, ids: Sequence[int], *, leave: int) -> int:
@@ -280,133 +403,6 @@ class _Ahead:
         most = min(len(self.tail), len(ids) - leave)
         while same < most and self.tail[same] == ids[same]:
             same += 1
-        _trim(self.cache, len(self.tail) - same)
+        trim(self.cache, len(self.tail) - same)
         del self.tail[same:]
         return same
-
-
-def _trim(cache: Sequence[Any], count: int) -> None:
-    """Take the last tokens out of every layer's cache."""
-    if count > 0:
-        for layer in cache:
-            layer.trim(count)
-
-
-class _Run:
-    """The state of one plan being written."""
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        options: EngineOptions,
-        cache: list[Any],
-        constraint: PlanConstraint,
-        drafter: Drafter | None,
-        pending: Sequence[int],
-    ) -> None:
-        self.tokens: list[int] = []
-        self.passes = 0
-        self.rows = 0
-        self.redone = 0
-        self.script: Sequence[int] | None = None
-        self._model = model
-        self._options = options
-        self._cache = cache
-        self._constraint = constraint
-        self._drafter = drafter
-        self._pending = list(pending)  # in the sequence, not yet in the cache
-
-    def advance(self) -> None:
-        """Make one pass: verify a draft and choose one token beyond what stands of it."""
-        draft = self._draft()
-        masks = self._masks(draft)
-        fed = draft[: len(masks) - 1]  # after the last token of a plan nothing is asked
-        hidden = self._forward([*self._pending, *fed], len(masks))
-        chosen, near = self._choose(hidden, masks)
-        if self.script is not None:
-            chosen = list(self.script[len(self.tokens) :][: len(masks)])
-        agreed = 0
-        while agreed < len(draft) and chosen[agreed] == draft[agreed]:
-            agreed += 1
-        doubt = next((row for row in near if row <= agreed), None)
-        if doubt is None:
-            accepted = chosen[: agreed + 1]
-            kept = min(agreed, len(fed))
-            _trim(self._cache, len(fed) - kept)
-        else:  # nothing after the doubtful row counts, and the row is asked again alone
-            self.redone += 1
-            kept = doubt
-            _trim(self._cache, len(masks) - doubt)
-            last = [*self._pending, *fed][len(self._pending) - 1 + doubt]
-            again, _ = self._choose(self._forward([last], 1), [masks[doubt]])
-            accepted = [*chosen[:doubt], *again]
-        for token in accepted:
-            self._constraint.accept(token)
-        self.tokens += accepted
-        self._pending = accepted[kept:]
-
-    def _draft(self) -> list[int]:
-        if self._model.kind != "full" or not self._options.forced:
-            return []
-        if self._drafter is None or self._options.width == 0:
-            return self._constraint.forced()
-        return self._constraint.extended(self._drafter, self._options.width)
-
-    def _masks(self, draft: Sequence[int]) -> list[NDArray[np.bool_]]:
-        """Return the mask before each draft token, and after the last if the plan goes on."""
-        state = self._constraint.copy()
-        masks = []
-        for token in draft:
-            masks.append(state.mask())
-            state.accept(token)
-        if not state.finished:
-            masks.append(state.mask())
-        return masks
-
-    def _forward(self, ids: Sequence[int], rows: int) -> mx.array:
-        """Run the body over new tokens; returns the last hidden states [rows, hidden]."""
-        import mlx.core as mx
-
-        self.passes += 1
-        self.rows += rows
-        filling = max(0, self._options.padded - len(ids)) if self._model.kind == "full" else 0
-        batch = mx.array([*ids, *([0] * filling)])[None]
-        hidden = hidden_states(self._model.model, batch, self._cache)
-        _trim(self._cache, filling)
-        return hidden[0, len(ids) - rows : len(ids)]
-
-    def _choose(
-        self, hidden: mx.array, masks: Sequence[NDArray[np.bool_]]
-    ) -> tuple[list[int], list[int]]:
-        """Return the best allowed token per row, and the rows where two are too near.
-
-        The head runs only where there is a choice, and for few tokens if few
-        are allowed.
-        """
-        import mlx.core as mx
-        import numpy as np
-
-        chosen = [int(mask.argmax()) for mask in masks]
-        open_rows = [row for row, mask in enumerate(masks) if mask.sum() > 1]
-        if not open_rows:
-            mx.eval(hidden)
-            return chosen, []
-        states = hidden[mx.array(open_rows)]
-        allowed = np.stack([masks[row] for row in open_rows])
-        union = np.flatnonzero(allowed.any(axis=0))
-        if self._options.narrow and len(union) <= FEW:
-            scores = logits_of(self._model.model, states, mx.array(union))
-            allowed = allowed[:, union]
-        else:
-            union = np.arange(allowed.shape[1])
-            scores = logits(self._model.model, states)
-        masked = mx.where(mx.array(allowed), scores.astype(mx.float32), -mx.inf)
-        best = np.asarray(mx.argmax(masked, axis=-1))
-        for row, index in zip(open_rows, best.tolist(), strict=True):
-            chosen[row] = int(union[index])
-        near = []
-        if self._options.guard > 0.0 and len(masks) > 1:
-            top = np.asarray(mx.topk(masked, 2, axis=-1))
-            gap = np.abs(top[:, 0] - top[:, 1])
-            near = [row for row, g in zip(open_rows, gap, strict=True) if g < self._options.guard]
-        return chosen, near

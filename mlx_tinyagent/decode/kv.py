@@ -49,6 +49,15 @@ class SegmentKV:
         mx.eval(*halves.keys, *halves.values)
         return halves
 
+    def zeros(self, tokens: int) -> SegmentKV:
+        """Return zeros of the same shape, but for the number of tokens."""
+        import mlx.core as mx
+
+        def empty(array: mx.array) -> mx.array:
+            return mx.zeros((*array.shape[:2], tokens, array.shape[3]), array.dtype)
+
+        return SegmentKV(tuple(map(empty, self.keys)), tuple(map(empty, self.values)))
+
 
 class SplitCache:
     """One layer's KV cache whose RoPE position is not its length.

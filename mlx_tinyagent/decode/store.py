@@ -12,6 +12,7 @@ import json
 import struct
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,50 @@ if TYPE_CHECKING:
 _UNUSABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _LAYOUT = "mlx-tinyagent-kv/1"
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a cache folder holds.
+
+    Attributes:
+        parts: Files of prompt parts.
+        curves: Files of cost curves (``decode.cost``).
+        leftovers: Temporary files of writers that were killed, or are at work.
+        nbytes: Bytes of all of them.
+    """
+
+    parts: tuple[Path, ...]
+    curves: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
+    nbytes: int
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*self.parts, *self.curves, *self.leftovers)
+
+
+def contents(folder: Path) -> Contents:
+    """List what the cache has put into a folder; anything else there is not its own."""
+    kinds = {
+        name: tuple(sorted(folder.glob(pattern)))
+        for name, pattern in (
+            ("parts", "*.safetensors"),
+            ("curves", "cost-*.json"),
+            ("leftovers", ".*.new"),
+        )
+    }
+    sizes = [_size(file) for files in kinds.values() for file in files]
+    return Contents(**kinds, nbytes=sum(sizes))
+
+
+def _size(file: Path) -> int:
+    """Return a file's bytes; another process may delete it at any moment."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 class CacheWarning(UserWarning):

@@ -9,6 +9,7 @@ cold    everything computed every time, for models whose caches cannot be cut
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 TierName = Literal["exact", "blocks", "cold"]
 BLOCK_ROOM = 128  # positions between header and tail; longer tools take a multiple
+
+
+class TierWarning(UserWarning):
+    """A model cannot be served by the tier that is the default; another one serves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ class Tier(Protocol):
         """Return a cache that holds these segments; ``ids`` are their tokens."""
         ...
 
+    def positions(self, ids: Sequence[Sequence[int]]) -> int:
+        """Return the RoPE position of the tail: what these segments take of the context."""
+        ...
+
 
 def make_tier(
     name: TierName, model: LanguageModel, *, store: KVStore | None, budget: int, repair: int = 0
@@ -76,6 +85,13 @@ def make_tier(
                 f"{model.name} has {model.kind} layers, which blocks cannot serve; "
                 "it is served cold"
             )
+        if name != "cold":
+            warnings.warn(
+                f"{model.name} has {model.kind} layers: nothing of its prompts is kept, each is "
+                "computed in full (cold tier)",
+                TierWarning,
+                stacklevel=3,
+            )
         return ColdTier(model)
     if name == "blocks":
         return BlockTier(model, store=store, budget=budget, repair=repair)
@@ -96,6 +112,10 @@ class ColdTier:
         for tokens in ids:
             compute_prefix(self._model, cache, tokens)
         return Opened(cache, sum(map(len, ids)), len(ids), 0)
+
+    def positions(self, ids: Sequence[Sequence[int]]) -> int:
+        """Return the RoPE position of the tail."""
+        return sum(map(len, ids))
 
 
 class ExactTier:
@@ -127,6 +147,10 @@ class ExactTier:
             offset = end
         touched = sum(kv.nbytes for kv in known)
         return Opened(cache, computed, len(segments) - len(known), touched)
+
+    def positions(self, ids: Sequence[Sequence[int]]) -> int:
+        """Return the RoPE position of the tail."""
+        return sum(map(len, ids))
 
     def _known(self, path: Sequence[str], ids: Sequence[Sequence[int]]) -> list[SegmentKV]:
         """Return the longest known beginning, from memory or, for the header, from disk."""
@@ -170,6 +194,12 @@ class BlockTier:
             cache = list(side_by_side([header, *blocks], position=position))
         return Opened(cache, sum(costs), len(costs), touched)
 
+    def positions(self, ids: Sequence[Sequence[int]]) -> int:
+        """Return the RoPE position of the tail; blocks side by side share theirs."""
+        if self._repair:
+            return sum(map(len, ids))
+        return tail_position(len(ids[0]), [len(tokens) for tokens in ids[1:]])
+
     def build(self, segments: Sequence[Segment], ids: Sequence[Sequence[int]]) -> int:
         """Compute and store what is missing; returns the number of blocks computed."""
         costs: list[int] = []
@@ -177,6 +207,20 @@ class BlockTier:
         for segment, tokens in zip(segments[1:], ids[1:], strict=True):
             self._get(segment, tokens, (segments[0], ids[0], header), costs)
         return len(costs)
+
+    def place(self, segments: Sequence[Segment], ids: Sequence[Sequence[int]]) -> None:
+        """For benchmarks: store blocks of zeros, of the size that computed ones have.
+
+        Args:
+            segments: The header, which must be known, then tools.
+            ids: Their tokens.
+        """
+        if self._store is None:
+            raise ValueError("stand-in blocks need a store")
+        header = self._get(segments[0], ids[0], None, [])
+        for segment, tokens in zip(segments[1:], ids[1:], strict=True):
+            key = self._store.key([segments[0].digest, segment.digest], [*ids[0], *tokens])
+            self._store.save(key, header.zeros(len(tokens)).halved())
 
     def _get(
         self,

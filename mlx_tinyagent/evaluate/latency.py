@@ -9,75 +9,73 @@ ratios are taken per row.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlx_tinyagent.decode.constraint import PlanConstraint
-from mlx_tinyagent.decode.drafts import Drafter, Hints
+import numpy as np
+
 from mlx_tinyagent.decode.engine import Engine, EngineOptions
-from mlx_tinyagent.decode.grammar import GrammarOptions
 from mlx_tinyagent.decode.store import KVStore
 from mlx_tinyagent.decode.tiers import BlockTier
 from mlx_tinyagent.errors import InputError
+from mlx_tinyagent.evaluate.latency_cases import (
+    Case,
+    constraint_of,
+    job_of,
+    prompt_of,
+    script_of,
+)
 from mlx_tinyagent.evaluate.stats import binomial_cdf
-from mlx_tinyagent.plan.schema import Plan
-from mlx_tinyagent.plan.text import write
-from mlx_tinyagent.prompt import tinyagent
-from mlx_tinyagent.prompt.render import Prompt, Request, header_segment, render, tool_segment
-from mlx_tinyagent.tools.base import Kind, ToolSet
+from mlx_tinyagent.prompt.render import header_segment, tool_segment
 
 if TYPE_CHECKING:
     from mlx_tinyagent.models.language import LanguageModel
     from mlx_tinyagent.models.plain import PlainGenerator
 
-MOMENT = datetime(2026, 3, 2, 9)  # the day in the prompts; any does
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One row of the benchmark.
-
-    Attributes:
-        id: The row's id.
-        query: The request.
-        tools: Offered tools.
-        plan: The plan to write.
-    """
-
-    id: str
-    query: str
-    tools: ToolSet
-    plan: Plan
-
-    def sources(self) -> tuple[str, ...]:
-        """Return what spans may copy: the request, and what the plan copies from elsewhere."""
-        extra = [
-            item
-            for step in self.plan.steps
-            for param, argument in zip(self.tools[step.tool].params, step.args, strict=True)
-            for item in (argument if isinstance(argument, tuple) else (argument,))
-            if param.kind in (Kind.SPAN, Kind.WHEN) and isinstance(item, str) and item
-        ]
-        return (self.query, *(text for text in extra if text not in self.query))
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one contestant took for one row."""
+    """What one contestant took for one row.
+
+    Attributes:
+        contestant: Its name.
+        case: The row's id.
+        prompt_tokens: Tokens of the prompt.
+        computed: Those that went through the model.
+        passes: Forward passes over tail and plan.
+        rows: Rows of those passes that were asked for a token.
+        plan_tokens: Tokens written.
+        first_s: Seconds to the first token.
+        total_s: Seconds to the last one.
+        kv_bytes: Bytes of known KV that were put together or copied for the prompt.
+    """
 
     contestant: str
     case: str
     prompt_tokens: int
-    computed: int  # prompt tokens that went through the model
+    computed: int
     passes: int
-    rows: int  # rows of decode passes
+    rows: int
     plan_tokens: int
     first_s: float
     total_s: float
-    touched_bytes: int = 0
+    kv_bytes: int
+
+
+FIGURES = (
+    "prompt_tokens",
+    "computed",
+    "passes",
+    "rows",
+    "plan_tokens",
+    "first_s",
+    "total_s",
+    "kv_bytes",
+)
 
 
 @dataclass(slots=True)
@@ -85,10 +83,12 @@ class Report:
     """All trials and what follows from them."""
 
     trials: list[Trial] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
 
     def ratios(self, over: str, of: str, figure: str) -> dict[str, Any]:
-        """Return the median per-row ratio of two contestants with a 95 % interval.
+        """Return the median per-row ratio of two contestants with two 95 % intervals.
+
+        ``low`` and ``high`` are of the bootstrap; ``exact`` is the interval between
+        two order statistics, which is wider and holds whatever the distribution.
 
         Args:
             over: Contestant in the numerator.
@@ -98,36 +98,41 @@ class Report:
         by_case = {(t.contestant, t.case): getattr(t, figure) for t in self.trials}
         cases = sorted({t.case for t in self.trials})
         values = [by_case[over, c] / by_case[of, c] for c in cases if by_case[of, c]]
-        low, high = median_interval(values)
-        median = statistics.median(values)
+        if not values:
+            return {"ratio": None, "low": None, "high": None, "exact": None, "n": 0}
+        low, high = median_bootstrap(values)
         return {
-            "ratio": round(median, 3),
+            "ratio": round(statistics.median(values), 3),
             "low": round(low, 3),
             "high": round(high, 3),
+            "exact": [round(value, 3) for value in median_interval(values)],
             "n": len(values),
         }
 
     def means(self, contestant: str) -> dict[str, float]:
         """Return a contestant's means per row."""
         mine = [t for t in self.trials if t.contestant == contestant]
-        figures = (
-            "prompt_tokens",
-            "computed",
-            "passes",
-            "rows",
-            "plan_tokens",
-            "first_s",
-            "total_s",
-        )
         return {
             figure: round(statistics.fmean(getattr(t, figure) for t in mine), 4)
-            for figure in figures
+            for figure in FIGURES
         }
 
     @property
     def contestants(self) -> list[str]:
         """Names in order of first appearance."""
         return list(dict.fromkeys(t.contestant for t in self.trials))
+
+
+def median_bootstrap(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the median.
+
+    Source:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(len(data), size=(RESAMPLES, len(data)))
+    low, high = np.percentile(np.median(data[picks], axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -155,7 +160,9 @@ ENGINES = {
     "blocks-plain": EngineOptions(tier="blocks", forced=False, width=0, narrow=False),
     "blocks-forced": EngineOptions(tier="blocks", width=0, narrow=False),
     "blocks-drafts": EngineOptions(tier="blocks", narrow=False),
+    "blocks-repair": EngineOptions(tier="blocks", repair=16),
 }
+BASELINES = ("mlx-lm", "mlx-lm-tinyagent", "mlx-lm-cache", "mlx-lm-cache-tinyagent")
 
 
 def run(
@@ -171,9 +178,9 @@ def run(
     Args:
         model: The model.
         cases: The rows.
-        contestants: Names: ``mlx-lm``, ``mlx-lm-tinyagent``, ``mlx-lm-cache``,
-            ``mlx-lm-cache-tinyagent``, or of ``ENGINES``.
-        store: Folder for KV blocks; None keeps them in memory only.
+        contestants: Names: of ``BASELINES`` or of ``ENGINES``.
+        store: Folder of KV blocks and of the cost curve; None keeps blocks in memory
+            only and drafts at the default width.
         progress: Called with trials done and in all.
 
     Raises:
@@ -203,14 +210,14 @@ def _contestant(
         engine = Engine(model, store=kv, options=ENGINES[name])
         _build_blocks(engine, cases)
         return lambda case: _engine_trial(name, engine, case)
-    if name.startswith("mlx-lm"):
+    if name in BASELINES:
         from mlx_tinyagent.models.plain import PlainGenerator
 
         generator = PlainGenerator(model, reuse="cache" in name)
         layout = "tinyagent" if name.endswith("tinyagent") else "ours"
         return lambda case: _plain_trial(name, generator, model, case, layout)
-    known = ["mlx-lm", "mlx-lm-tinyagent", "mlx-lm-cache", "mlx-lm-cache-tinyagent", *ENGINES]
-    raise InputError(f"no contestant is called {name!r}; known: {', '.join(known)}")
+    known = ", ".join((*BASELINES, *ENGINES))
+    raise InputError(f"no contestant is called {name!r}; known: {known}")
 
 
 def _build_blocks(engine: Engine, cases: Sequence[Case]) -> None:
@@ -223,15 +230,10 @@ def _build_blocks(engine: Engine, cases: Sequence[Case]) -> None:
 
 
 def _engine_trial(name: str, engine: Engine, case: Case) -> Trial:
-    tokenizer = engine.model.tokenizer
-    prompt = _prompt(case, engine.model, "ours")
-    drafter = Drafter(case.tools, case.query, Hints(dates=_dates(case.query)))
-    decoded = engine.plan(
-        prompt,
-        _constraint(case, engine.model),
-        drafter=drafter if engine.options.width else None,
-        script=tokenizer.encode(write(case.plan)),
-    )
+    job = job_of(case, engine.model, drafts=engine.width() > 0)
+    decoded = engine.plan(job.prompt, job.constraint, drafter=job.drafter, script=job.script)
+    if list(decoded.tokens) != job.script:
+        raise InputError(f"row {case.id}: {name} wrote another plan than it was told")
     counts, seconds = decoded.counts, decoded.trace.seconds
     return Trial(
         contestant=name,
@@ -243,6 +245,7 @@ def _engine_trial(name: str, engine: Engine, case: Case) -> Trial:
         plan_tokens=counts.plan_tokens,
         first_s=seconds["first"],
         total_s=seconds["prefill"] + seconds["decode"],
+        kv_bytes=counts.kv_bytes,
     )
 
 
@@ -251,14 +254,13 @@ def _plain_trial(
 ) -> Trial:
     from mlx_tinyagent.models.plain import scripted
 
-    prompt = _prompt(case, model, layout)
+    prompt = prompt_of(case, model, layout)
     ids = [token for segment in prompt.segments for token in segment.encode(model.tokenizer)]
-    script = model.tokenizer.encode(write(case.plan))
-    constraint = _constraint(case, model)
-    processor = scripted(constraint, script)
+    script = script_of(case, model)
+    processor = scripted(constraint_of(case, model), script)
     tokens, computed, first, total = generator.generate(ids, processor, len(script))
     if tokens != script:
-        raise InputError(f"row {case.id}: the baseline wrote another plan than it was told")
+        raise InputError(f"row {case.id}: {name} wrote another plan than it was told")
     return Trial(
         contestant=name,
         case=case.id,
@@ -269,34 +271,5 @@ def _plain_trial(
         plan_tokens=len(tokens),
         first_s=first,
         total_s=total,
+        kv_bytes=(len(ids) - computed) * model.kv_bytes_per_token,
     )
-
-
-def _prompt(case: Case, model: LanguageModel, layout: str) -> Prompt:
-    request = Request(query=case.query, now=MOMENT)
-    if layout == "tinyagent":
-        return tinyagent.render(request, case.tools)
-    return render(request, case.tools, model.tokenizer.chat_frame())
-
-
-def _constraint(case: Case, model: LanguageModel) -> PlanConstraint:
-    guide = model.tokenizer.llguidance_tokenizer()
-    return PlanConstraint(guide, case.tools, case.sources(), GrammarOptions())
-
-
-def _dates(query: str) -> tuple[str, ...]:
-    from mlx_tinyagent.act.dates import find
-
-    return tuple(found.text for found in find(query, MOMENT))
-
-
-def admitted(cases: Sequence[Case], model: LanguageModel) -> Iterator[Case]:
-    """Yield the cases whose plan the grammar can write."""
-    for case in cases:
-        constraint = _constraint(case, model)
-        for token in model.tokenizer.encode(write(case.plan)):
-            if not constraint.allows(token):
-                break
-            constraint.accept(token)
-        if constraint.finished:
-            yield case

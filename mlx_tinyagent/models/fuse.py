@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
+    "tokenizer.model",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",
 )
+_TERMS = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*")
+CARD = "README.md"
 
 
 def fuse(model: LanguageModel, out: Path, *, dtype: DtypeName = "float32") -> None:
@@ -75,11 +81,23 @@ def fuse(model: LanguageModel, out: Path, *, dtype: DtypeName = "float32") -> No
             mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
         except RuntimeError as error:
             raise OSError(None, str(error), str(out)) from error
-        for name in _TOKENIZER_FILES:
-            if (model.folder / name).is_file():
-                shutil.copyfile(model.folder / name, folder / name)
+        copy_companions(model.folder, folder)
         text = json.dumps({**config, "dtype": dtype}, indent=2) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy what belongs to a model beside its weights: tokenizer, card and license.
+
+    Args:
+        source: Model folder.
+        target: Folder of a model made from it.
+    """
+    names = [*_TOKENIZER_FILES, CARD]
+    names += sorted(file.name for pattern in _TERMS for file in source.glob(pattern))
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def _fused(name: str, module: object) -> object:

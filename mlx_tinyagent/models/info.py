@@ -43,19 +43,41 @@ class ModelInfo:
     dense_bytes: int
     packed_bytes: int
 
+    def resident_bytes(self, tokens: int) -> int:
+        """Return bytes in memory on a GPU with this many tokens in the cache, all told."""
+        return self.packed_bytes + _OVERHEAD + tokens * self.kv_bytes_per_token
+
+    def room(self, tier: int) -> int:
+        """Return the tokens that fit beside other apps; 0 where the weights do not.
+
+        Args:
+            tier: GB of unified memory.
+        """
+        left = int(tier * 1e9 * _USABLE) - self.resident_bytes(0)
+        tokens = max(0, left // max(1, self.kv_bytes_per_token))
+        return min(tokens, self.context) if self.context else tokens
+
     @property
     def smallest_mac(self) -> int | None:
         """Least GB of unified memory this fits beside other apps; None if above the tiers."""
-        tokens = min(self.context or _ADVICE_TOKENS, _ADVICE_TOKENS)
-        need = self.packed_bytes + _OVERHEAD + tokens * self.kv_bytes_per_token
+        need = self.resident_bytes(self._advised)
         return next((tier for tier in MAC_TIERS if need <= tier * 1e9 * _USABLE), None)
 
     @property
     def advice(self) -> str:
-        """The same in words."""
+        """The same in words, with the tokens of context that each Mac has room for."""
         if self.smallest_mac is None:
             return f"needs a Mac with more than {MAC_TIERS[-1]} GB; quantize it to 4 bits first"
-        return f"fits a Mac with {self.smallest_mac} GB of memory or more"
+        resident = self.resident_bytes(self._advised) / 1e9
+        rooms = ", ".join(f"{tier} GB {self.room(tier):,} tokens" for tier in MAC_TIERS)
+        return (
+            f"fits a Mac with {self.smallest_mac} GB of memory or more: {resident:.2f} GB with "
+            f"{self._advised:,} tokens; room beside other apps: {rooms}"
+        )
+
+    @property
+    def _advised(self) -> int:
+        return min(self.context or _ADVICE_TOKENS, _ADVICE_TOKENS)
 
 
 def describe(folder: Path) -> ModelInfo:

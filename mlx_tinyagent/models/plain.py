@@ -111,31 +111,3 @@ class PlainGenerator:
             if cache is not None and rest:  # an exact hit leaves nothing to generate from
                 return cache, rest
         return self._model.new_cache(), ids
-
-
-def measure_rows(model: LanguageModel, widths: Sequence[int], *, context: int = 500) -> list[float]:
-    """Return the seconds of one pass over 1, 2, ... rows after a context, the best of three.
-
-    Args:
-        model: The model.
-        widths: Numbers of rows.
-        context: Tokens in the cache.
-    """
-    import mlx.core as mx
-
-    from mlx_tinyagent.models.forward import hidden_states, logits
-
-    cache = model.new_cache()
-    mx.eval(hidden_states(model.model, mx.zeros((1, context), mx.int32), cache))
-    seconds = []
-    for width in widths:
-        best = float("inf")
-        for _ in range(4):
-            start = now()
-            hidden = hidden_states(model.model, mx.zeros((1, width), mx.int32), cache)
-            mx.eval(logits(model.model, hidden))
-            best = min(best, now() - start)
-            for layer in cache:
-                layer.trim(width)
-        seconds.append(best)
-    return seconds

@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, overload
 
 from mlx_tinyagent.errors import ConfigError, UsageError
 from mlx_tinyagent.tools.docstring import read_docstring
-from mlx_tinyagent.tools.results import Failed, Ok, Result, Value
+from mlx_tinyagent.tools.external import BackendError
+from mlx_tinyagent.tools.results import Failed, Ok, Origin, Result, Value
 
 CONTROL_STEPS = ("join", "ask", "more_tools")
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
@@ -83,6 +84,8 @@ class Arg:
         empty: Whether an explicit ``""`` is a fitting value of a required argument.
         after: For a date: the argument it is the end of. It is read relative to
             that one, and taken from it where the phrase there is a range.
+        finds: What the tool itself looks a written name up in. The name is made
+            definite before, so that a preview shows which one is meant.
     """
 
     kind: Kind
@@ -90,6 +93,7 @@ class Arg:
     entity: Literal["contact-email", "contact-phone", "file"] | None = None
     empty: bool = False
     after: str | None = None
+    finds: Literal["file", "note"] | None = None
 
 
 # Ready-made argument types for tool authors.
@@ -131,6 +135,7 @@ class Param:
         optional: Whether ``None`` is a legal value.
         empty: Whether ``""`` or ``[]`` is a fitting value: always with such a default.
         after: For a date: the argument it is the end of.
+        finds: What the tool itself looks a written name up in: ``file``, ``note`` or None.
     """
 
     name: str
@@ -144,6 +149,7 @@ class Param:
     optional: bool = False
     empty: bool = False
     after: str | None = None
+    finds: str | None = None
 
     @property
     def required(self) -> bool:
@@ -191,6 +197,8 @@ class Tool:
         function: Implementation; None for tools that can be planned but not run here.
         needs_host: Whether the implementation takes the ``Host`` as first argument.
         rules: Further sentences for the prompt that belong to this tool alone.
+        staged: Whether all its effects are calls of ``host.backend``. It can then
+            be gone through before the approval, which shows its exact effects.
     """
 
     name: str
@@ -204,6 +212,7 @@ class Tool:
     function: Callable[..., object] | None = None
     needs_host: bool = False
     rules: str = ""
+    staged: bool = False
 
     def signature(self) -> str:
         """Render ``name(arguments) -> type`` as it stands in the prompt."""
@@ -244,12 +253,16 @@ class Tool:
         try:
             leading = (host,) if self.needs_host else ()
             outcome = self.function(*leading, **args)
+        except BackendError as refused:
+            return refused.result
         except Exception as error:  # a foreign tool may raise anything; it becomes a result
             return Failed(reason=f"{self.name} failed: {str(error) or type(error).__name__}")
         if isinstance(outcome, Result):
             return outcome
         text = "" if outcome is None else str(outcome)
-        return Ok(value=Value(text=text), note=text or f"{self.name} done.")
+        # Where a foreign function has its text from is not known: it counts as anyone's.
+        value = Value(text=text, origin=Origin.UNTRUSTED)
+        return Ok(value=value, note=text or f"{self.name} done.")
 
 
 _ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -278,6 +291,7 @@ def tool(
     app: str = "",
     label: int | None = None,
     rules: str = "",
+    staged: bool = False,
 ) -> Callable[[Callable[..., object]], Tool]: ...
 
 
@@ -292,6 +306,7 @@ def tool(
     app: str = "",
     label: int | None = None,
     rules: str = "",
+    staged: bool = False,
 ) -> Tool | Callable[[Callable[..., object]], Tool]:
     """Declare a tool from a typed function.
 
@@ -310,6 +325,8 @@ def tool(
         app: Group that can be switched off as one.
         label: Class index of the shipped classifier.
         rules: Further sentences for the prompt.
+        staged: Whether all its effects are calls of ``host.backend``, so that a
+            preview can show them exactly.
 
     Returns:
         The ``Tool``, or a decorator that makes one.
@@ -325,7 +342,7 @@ def tool(
             "returns": returns,
             "fields": fields,
         }
-        more: dict[str, Any] = {"app": app, "label": label, "rules": rules}
+        more: dict[str, Any] = {"app": app, "label": label, "rules": rules, "staged": staged}
         return lambda f: _declare(f, **options, **more)
     return _declare(
         function,
@@ -336,6 +353,7 @@ def tool(
         app=app,
         label=label,
         rules=rules,
+        staged=staged,
     )
 
 
@@ -349,6 +367,7 @@ def _declare(
     app: str,
     label: int | None,
     rules: str,
+    staged: bool,
 ) -> Tool:
     """Build the ``Tool``; see ``tool`` for arguments and errors."""
     title = str(name or getattr(function, "__name__", ""))
@@ -393,6 +412,7 @@ def _declare(
             function=function,
             needs_host=needs_host,
             rules=rules,
+            staged=staged,
         )
     except ValueError as error:
         raise ConfigError(f"tool {title}: {error}") from error
@@ -431,6 +451,7 @@ def _param(tool_name: str, parameter: inspect.Parameter, hint: Any, meaning: str
         optional=optional or default is None,
         empty=marker.empty or default in ("", [], None),
         after=marker.after,
+        finds=marker.finds,
     )
     if not (param.required or default is None or _fits(param, default)):
         kind = " or ".join(literal(c) for c in choices) if choices else marker.kind.value

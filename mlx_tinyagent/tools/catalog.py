@@ -44,11 +44,15 @@ from mlx_tinyagent.tools.results import (
     Value,
 )
 
+# Names that a tool looks up itself; they are made definite before, for the preview.
+FileName = Annotated[str, Arg(kind=Kind.SPAN, finds="file")]
+NoteName = Annotated[str, Arg(kind=Kind.SPAN, finds="note")]
+
 MAPS_URL = "https://maps.apple.com/"
 MEETING_MINUTES = 60  # length of an event or meeting when nothing is said
 
 
-@tool(effect=Effect.WRITE, app="calendar", label=0, fields=("title", "start", "end"))
+@tool(effect=Effect.WRITE, app="calendar", label=0, fields=("title", "start", "end"), staged=True)
 def create_calendar_event(
     host: Host,
     title: Span,
@@ -108,8 +112,15 @@ def get_email_address(host: Host, name: Span) -> Result:
     return contact_value(host, name, "email")
 
 
-@tool(effect=Effect.OPEN, returns=Type.PATH, app="files", label=3, fields=("path", "name"))
-def open_and_get_file_path(host: Host, file_name: Span) -> Result:
+@tool(
+    effect=Effect.OPEN,
+    returns=Type.PATH,
+    app="files",
+    label=3,
+    fields=("path", "name"),
+    staged=True,
+)
+def open_and_get_file_path(host: Host, file_name: FileName) -> Result:
     """Find a file by name, open it and give its path. Needed before attaching or summarizing.
 
     Args:
@@ -136,7 +147,7 @@ def summarize_pdf(host: Host, pdf_path: Attachment) -> Result:
     return Ok(value=Value(text=summary, origin=Origin.UNTRUSTED), note=summary)
 
 
-@tool(effect=Effect.DRAFT, app="mail", label=5)
+@tool(effect=Effect.DRAFT, app="mail", label=5, staged=True)
 def compose_new_email(
     host: Host,
     recipients: Sequence[Email],
@@ -169,7 +180,7 @@ def compose_new_email(
     )
 
 
-@tool(effect=Effect.DRAFT, app="mail", label=6)
+@tool(effect=Effect.DRAFT, app="mail", label=6, staged=True)
 def reply_to_email(
     host: Host,
     cc: Sequence[Email] = (),
@@ -204,7 +215,7 @@ def reply_to_email(
     )
 
 
-@tool(effect=Effect.DRAFT, app="mail", label=7)
+@tool(effect=Effect.DRAFT, app="mail", label=7, staged=True)
 def forward_email(
     host: Host,
     recipients: Sequence[Email],
@@ -236,7 +247,14 @@ def forward_email(
     )
 
 
-@tool(effect=Effect.OPEN, returns=Type.URL, app="maps", label=8, fields=("url", "location"))
+@tool(
+    effect=Effect.OPEN,
+    returns=Type.URL,
+    app="maps",
+    label=8,
+    fields=("url", "location"),
+    staged=True,
+)
 def maps_open_location(host: Host, location: Place) -> Result:
     """Open a place in Maps and give its link.
 
@@ -251,7 +269,7 @@ def maps_open_location(host: Host, location: Place) -> Result:
     return replace(shown, value=replace(shown.value, fields=fields))
 
 
-@tool(effect=Effect.OPEN, returns=Type.URL, app="maps", label=9, fields=("url",))
+@tool(effect=Effect.OPEN, returns=Type.URL, app="maps", label=9, fields=("url",), staged=True)
 def maps_show_directions(
     host: Host,
     start_location: MaybePlace,
@@ -270,7 +288,7 @@ def maps_show_directions(
     return host.backend.open_url(url, note=f"Directions to {end_location}: {url}")
 
 
-@tool(effect=Effect.WRITE, app="notes", label=10, fields=("name", "folder"))
+@tool(effect=Effect.WRITE, app="notes", label=10, fields=("name", "folder"), staged=True)
 def create_note(host: Host, name: Text, content: Template = "", folder: Span = "") -> Result:
     """Create a note.
 
@@ -286,14 +304,14 @@ def create_note(host: Host, name: Text, content: Template = "", folder: Span = "
 @tool(
     effect=Effect.READ, returns=Type.TEXT, app="notes", label=11, fields=("name", "folder", "body")
 )
-def open_note(host: Host, name: Span, folder: Span = "") -> Result:
+def open_note(host: Host, name: NoteName, folder: Span = "") -> Result:
     """Open a note and give its text.
 
     Args:
         name: its title
         folder: only if the request names one
     """
-    found = _find_note(host, name, folder or "")
+    found = find_note(host, name, folder or "")
     if not isinstance(found, Note):
         return found
     fields = {"name": found.name, "folder": found.folder, "body": found.body}
@@ -301,8 +319,8 @@ def open_note(host: Host, name: Span, folder: Span = "") -> Result:
     return Ok(value=value, note=f"Opened the note '{found.name}'.")
 
 
-@tool(effect=Effect.WRITE, app="notes", label=12, fields=("name", "folder"))
-def append_note_content(host: Host, name: Span, content: Template, folder: Span = "") -> Result:
+@tool(effect=Effect.WRITE, app="notes", label=12, fields=("name", "folder"), staged=True)
+def append_note_content(host: Host, name: NoteName, content: Template, folder: Span = "") -> Result:
     """Add text to the end of a note; open_note is not needed first.
 
     Args:
@@ -310,14 +328,14 @@ def append_note_content(host: Host, name: Span, content: Template, folder: Span 
         content: what to add
         folder: only if the request names one
     """
-    found = _find_note(host, name, folder or "")
+    found = find_note(host, name, folder or "")
     if not isinstance(found, Note):
         return found
     text = host.writer.note(request=host.request, name=found.name, content=content or "")
     return host.backend.append_note(note_id=found.id, text=text)
 
 
-@tool(effect=Effect.WRITE, app="reminders", label=13, fields=("name", "due"))
+@tool(effect=Effect.WRITE, app="reminders", label=13, fields=("name", "due"), staged=True)
 def create_reminder(
     host: Host,
     name: Text,
@@ -348,7 +366,7 @@ def create_reminder(
     )
 
 
-@tool(effect=Effect.DRAFT, app="sms", label=14)
+@tool(effect=Effect.DRAFT, app="sms", label=14, staged=True)
 def send_sms(host: Host, recipients: Sequence[Phone], message: Template) -> Result:
     """Prepare one text message to one or more people.
 
@@ -359,7 +377,14 @@ def send_sms(host: Host, recipients: Sequence[Phone], message: Template) -> Resu
     return host.backend.queue_message(recipients=recipients, text=message)
 
 
-@tool(effect=Effect.WRITE, returns=Type.URL, app="zoom", label=15, fields=("url", "topic", "start"))
+@tool(
+    effect=Effect.WRITE,
+    returns=Type.URL,
+    app="zoom",
+    label=15,
+    fields=("url", "topic", "start"),
+    staged=True,
+)
 def get_zoom_meeting_link(
     host: Host,
     topic: Span,
@@ -456,7 +481,7 @@ def _distinct(contact: Contact) -> str:
     return f"{contact.name} ({detail})" if detail else contact.name
 
 
-def _find_note(host: Host, name: str, folder: str) -> Note | Result:
+def find_note(host: Host, name: str, folder: str) -> Note | Result:
     """Find one note by title; a folder that is named must hold it."""
     found = candidates(
         name,

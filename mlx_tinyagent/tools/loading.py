@@ -30,8 +30,9 @@ from mlx_tinyagent.tools.base import (
     ToolSet,
 )
 from mlx_tinyagent.tools.catalog import TINYAGENT16
+from mlx_tinyagent.tools.store_tools import CHAT, STORE
 
-BUILT_IN = {TINYAGENT16.name: TINYAGENT16}
+BUILT_IN = {tools.name: tools for tools in (TINYAGENT16, STORE, CHAT)}
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 _KINDS = {"integer": Kind.INT, "number": Kind.FLOAT, "boolean": Kind.BOOL, "string": Kind.TEXT}

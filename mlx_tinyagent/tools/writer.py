@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from mlx_tinyagent.tools.intent import COMMANDS, intent
 from mlx_tinyagent.tools.match import fold
 
 SUMMARY_SENTENCES = 5
@@ -21,14 +22,9 @@ _HEADING_CHARACTERS = 60
 _POSITION_BONUS = 0.05  # for the first sentence, falling with its place
 
 # The start of another command in the same request.
-_COMMANDS = (
-    "add append attach book call create compose draft email e-mail find forward get give include "
-    "invite make message open put remind reply save schedule send set show summarize summarise "
-    "text write"
-)
 _NEXT_COMMAND = re.compile(
     r"(?:[,;.]|\s)\s*(?:(?:and|then|also|finally|next|after that|please),?\s+){1,3}"
-    rf"(?=(?:{_COMMANDS.replace(' ', '|')})\b)",
+    rf"(?=(?:{COMMANDS.replace(' ', '|')})\b)",
     re.IGNORECASE,
 )
 # Where a request says what a text should say, in the order they are looked for at one place.
@@ -59,10 +55,9 @@ class PlainWriter:
             context: What the mail must contain; taken word for word.
             greeting: Whom to greet; nobody by name if empty.
         """
-        said = context.strip() or _sentence(_said(request, besides=(subject, greeting)))
-        body = said or _sentence(subject)
-        opening = f"Hi {greeting}," if greeting.strip() else "Hello,"
-        return "\n\n".join(part for part in (opening, body, "Best regards") if part)
+        own = intent(request, names=greeting, about=(subject, context))
+        said = context.strip() or sentence(said_in(own, besides=(subject, greeting)))
+        return framed(said or sentence(subject), greeting)
 
     def note(self, *, request: str, name: str, content: str) -> str:
         """Write a note: the content word for word, else what the request says about it.
@@ -72,32 +67,45 @@ class PlainWriter:
             name: Title of the note.
             content: What to write.
         """
-        return content.strip() or _sentence(_said(request, besides=(name,)))
+        own = intent(request, about=(name, content))
+        return content.strip() or sentence(said_in(own, besides=(name,)))
 
-    def summary(self, *, text: str) -> str:
+    def summary(self, *, text: str, most: int = SUMMARY_SENTENCES) -> str:
         """Choose the sentences that say most of what the others say, in their order.
 
         Args:
             text: The document.
+            most: Most sentences to choose.
 
         Returns:
-            At most ``SUMMARY_SENTENCES`` of its sentences; all of a short document.
+            At most ``most`` of its sentences; all of a short document.
 
         Source:
             Degree centrality on cosine similarities with inverse sentence
             frequencies, as in Erkan and Radev 2004, LexRank.
         """
-        sentences = list(_sentences(text))[:MAX_SENTENCES]
+        sentences = list(split_sentences(text))[:MAX_SENTENCES]
         full = [s for s in sentences if len(s.split()) >= _MIN_WORDS and not s[-1].isalnum()]
-        ranked = full if len(full) >= SUMMARY_SENTENCES else sentences
-        if len(ranked) > SUMMARY_SENTENCES:
+        ranked = full if len(full) >= most else sentences
+        if len(ranked) > most:
             scores = _centrality(ranked)
             best = sorted(range(len(ranked)), key=lambda at: (-scores[at], at))
-            ranked = [ranked[at] for at in sorted(best[:SUMMARY_SENTENCES])]
+            ranked = [ranked[at] for at in sorted(best[:most])]
         return " ".join(ranked)
 
 
-def _said(request: str, *, besides: Sequence[str]) -> str:
+def framed(body: str, greeting: str) -> str:
+    """Put greeting and closing around the body of a mail.
+
+    Args:
+        body: What it says; may be empty.
+        greeting: Whom to greet; nobody by name if empty.
+    """
+    opening = f"Hi {greeting}," if greeting.strip() else "Hello,"
+    return "\n\n".join(part for part in (opening, body, "Best regards") if part)
+
+
+def said_in(request: str, *, besides: Sequence[str]) -> str:
     """Return the span of a request that says what a text should say; empty if there is none.
 
     Args:
@@ -113,7 +121,7 @@ def _said(request: str, *, besides: Sequence[str]) -> str:
     return ""
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Write a span as a sentence."""
     text = " ".join(text.split())
     if not text:
@@ -122,13 +130,13 @@ def _sentence(text: str) -> str:
     return ended[0].upper() + ended[1:]
 
 
-def _sentences(text: str) -> Iterator[str]:
+def split_sentences(text: str) -> Iterator[str]:
     """Split a document into sentences; broken lines are joined, headings stand alone."""
     for block in re.split(r"\n\s*\n", text):
         for paragraph in _joined_lines(block.splitlines()):
-            for sentence in _SENTENCE_END.split(paragraph):
-                if re.search(r"\w", sentence):
-                    yield " ".join(sentence.split())
+            for piece in _SENTENCE_END.split(paragraph):
+                if re.search(r"\w", piece):
+                    yield " ".join(piece.split())
 
 
 def _joined_lines(lines: Sequence[str]) -> Iterator[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mlx_tinyagent.models.language import LanguageModel
     from mlx_tinyagent.train.config import TrainConfig
+    from mlx_tinyagent.train.loop import Settings
 
 FOLDER = "checkpoint"  # in the run's folder
 _STATE, _ADAPTER, _OPTIMIZER = "state.json", "adapter.safetensors", "optimizer.safetensors"
@@ -60,7 +61,7 @@ class Checkpoint:
     optimizer: dict[str, mx.array]
 
 
-def identity(config: TrainConfig, *, base: str, data: str) -> dict[str, Any]:
+def identity(config: Settings, *, base: str, data: str) -> dict[str, Any]:
     """Return what must be the same for a run to go on."""
     return {"config": config.as_dict(), BASE_KEY: base, "data": data, "format": FORMAT}
 

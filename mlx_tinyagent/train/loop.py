@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlx_tinyagent.errors import InputError
 from mlx_tinyagent.files import atomic_write, readable_errors
@@ -17,10 +17,92 @@ from mlx_tinyagent.train import checkpoint
 from mlx_tinyagent.train.checkpoint import Checkpoint, Progress
 
 if TYPE_CHECKING:
-    from mlx_tinyagent.train.trainer import Trainer, Update
+    from collections.abc import Sequence
+
+    import mlx.core as mx
+
+    from mlx_tinyagent.train.trainer import Update
+    from mlx_tinyagent.train.workers import Workers
 
 LOG = "log.jsonl"  # in the run's folder
 Report = Callable[["Event"], None]
+
+
+class Settings(Protocol):
+    """What the loop reads of a run's settings."""
+
+    @property
+    def iters(self) -> int: ...  # noqa: D102
+    @property
+    def eval_every(self) -> int: ...  # noqa: D102
+    @property
+    def save_every(self) -> int: ...  # noqa: D102
+    @property
+    def patience(self) -> int: ...  # noqa: D102
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings as plain data."""
+        ...
+
+
+class Rows(Protocol):
+    """What the loop reads of a run's data."""
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+    @property
+    def valid(self) -> Sequence[Any]: ...  # noqa: D102
+
+
+class Trainable(Protocol):
+    """What the loop trains: a planner's adapter, or a tool classifier."""
+
+    @property
+    def config(self) -> Settings:
+        """The run's settings."""
+        ...
+
+    @property
+    def data(self) -> Rows:
+        """The run's rows."""
+        ...
+
+    @property
+    def workers(self) -> Workers:
+        """The processes that share the work."""
+        ...
+
+    @property
+    def base(self) -> str:
+        """Fingerprint of what training starts from."""
+        ...
+
+    def update(self, step: int) -> Update:
+        """Make one update, counted from 0."""
+        ...
+
+    def evaluate(self) -> float:
+        """Return the loss on the validation rows."""
+        ...
+
+    def weights(self) -> dict[str, mx.array]:
+        """Return what is trained, by name."""
+        ...
+
+    def optimizer_state(self) -> dict[str, mx.array]:
+        """Return the optimizer's state by name."""
+        ...
+
+    def restore(self, weights: dict[str, mx.array], optimizer: dict[str, mx.array]) -> None:
+        """Go back to a saved state."""
+        ...
+
+    def synchronize(self) -> None:
+        """Give every process the first one's state."""
+        ...
+
+    def keep(self, out: Path, *, loss: float | None, step: int) -> None:
+        """Write what is trained as it will be used."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +138,7 @@ class Finished:
 
 
 def run(
-    trainer: Trainer,
+    trainer: Trainable,
     out: Path,
     *,
     resume: bool = False,
@@ -88,13 +170,13 @@ def run(
 class _Run:
     """One call of ``run``."""
 
-    def __init__(self, trainer: Trainer, out: Path, report: Report) -> None:
+    def __init__(self, trainer: Trainable, out: Path, report: Report) -> None:
         self.trainer, self.out, self.report = trainer, out, report
         self.config, self.workers = trainer.config, trainer.workers
         self.progress = Progress()
         self.saved = -1
         self.identity = checkpoint.identity(
-            trainer.config, base=trainer.model.fingerprint, data=trainer.data.digest
+            trainer.config, base=trainer.base, data=trainer.data.digest
         )
 
     def go(self, *, resume: bool, minutes: float | None, stop_after: int | None) -> Finished:
@@ -202,15 +284,7 @@ class _Run:
     def _keep(self, loss: float | None) -> None:
         if self.workers.rank != 0:
             return
-        checkpoint.save_adapter(
-            self.out,
-            self.trainer.adapter(),
-            config=self.config,
-            model=self.trainer.model,
-            data=self.trainer.data.digest,
-            loss=loss,
-            step=self.progress.step,
-        )
+        self.trainer.keep(self.out, loss=loss, step=self.progress.step)
 
     def _save(self) -> None:
         self.saved = self.progress.step
@@ -220,7 +294,7 @@ class _Run:
             self.out,
             Checkpoint(
                 progress=self.progress,
-                adapter=self.trainer.adapter(),
+                adapter=self.trainer.weights(),
                 optimizer=self.trainer.optimizer_state(),
             ),
             run=self.identity,

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.errors import ContextError, ModelError
@@ -18,7 +19,7 @@ from mlx_tinyagent.models.adapters import adapter_parameters, add_layers
 from mlx_tinyagent.prompt.render import header_segment, tool_segment
 from mlx_tinyagent.train.batches import batches, chance, place
 from mlx_tinyagent.train.cache import build_blocks
-from mlx_tinyagent.train.checkpoint import adapter_config
+from mlx_tinyagent.train.checkpoint import adapter_config, save_adapter
 from mlx_tinyagent.train.loss import Inputs, plan_nats, prepare
 from mlx_tinyagent.train.rows import Data, Drawn, Row, draw
 from mlx_tinyagent.train.workers import Workers
@@ -116,6 +117,36 @@ class Trainer:
     def adapter(self) -> dict[str, mx.array]:
         """Return the adapter's parameters by name, float32."""
         return adapter_parameters(self.model.model)
+
+    @property
+    def base(self) -> str:
+        """Fingerprint of the base model."""
+        return self.model.fingerprint
+
+    def weights(self) -> dict[str, mx.array]:
+        """Return what is trained: the adapter."""
+        return self.adapter()
+
+    def keep(self, out: Path, *, loss: float | None, step: int) -> None:
+        """Write the adapter as it is now.
+
+        Args:
+            out: The run's folder.
+            loss: Validation loss in nats per plan token; None without an evaluation.
+            step: Updates made.
+
+        Raises:
+            StoreError: The file system refuses.
+        """
+        save_adapter(
+            out,
+            self.adapter(),
+            config=self.config,
+            model=self.model,
+            data=self.data.digest,
+            loss=loss,
+            step=step,
+        )
 
     def optimizer_state(self) -> dict[str, mx.array]:
         """Return the optimizer's state by name."""
@@ -233,7 +264,10 @@ class Trainer:
         return prepare(rows, blocks=None, prompts=[self._prefix(row.tools) for row in rows])
 
     def _epoch(self, epoch: int) -> list[list[int]]:
-        return _epoch_batches(tuple(self._lengths), self.config.batch, self.config.seed, epoch)
+        settings = self.config
+        return _epoch_batches(
+            tuple(self._lengths), settings.batch, settings.seed, epoch, settings.rows > 1
+        )
 
     def _draw(self, row: Row, epoch: int, number: int) -> Drawn:
         dice = chance(self.config.seed, "draw", epoch, number)
@@ -288,8 +322,10 @@ def _number(value: mx.array) -> float:
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch_batches(lengths: tuple[int, ...], batch: int, seed: int, epoch: int) -> list[list[int]]:
-    return batches(lengths, batch=batch, seed=seed, epoch=epoch)
+def _epoch_batches(
+    lengths: tuple[int, ...], batch: int, seed: int, epoch: int, padded: bool
+) -> list[list[int]]:
+    return batches(lengths, batch=batch, seed=seed, epoch=epoch, padded=padded)
 
 
 def _encoded(model: LanguageModel, tools: ToolSet) -> list[tuple[str, list[int]]]:

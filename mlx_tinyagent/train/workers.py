@@ -41,17 +41,19 @@ class Workers:
     def share(self, costs: Sequence[int]) -> list[int]:
         """Return which parts of a piece of work are this process's.
 
-        The dearest part goes to the first process, and so on back and forth,
-        so that all take about the same time.
+        Each part, the dearest first, goes to the process that has least to do
+        so far, so that all take about the same time.
 
         Args:
             costs: Cost of each part.
         """
         order = sorted(range(len(costs)), key=lambda index: (-costs[index], index))
+        load = [0] * self.size
         mine = []
-        for place, index in enumerate(order):
-            turn, at = divmod(place, self.size)
-            if self.rank == (self.size - 1 - at if turn % 2 else at):
+        for index in order:
+            least = load.index(min(load))
+            load[least] += costs[index]
+            if least == self.rank:
                 mine.append(index)
         return sorted(mine)
 

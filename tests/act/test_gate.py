@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +53,16 @@ def only(shown: Preview) -> Prepared:
     return step
 
 
+@pytest.fixture(autouse=True)
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The machine stands in Berlin, whatever it says."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 class TestPreview:
     """A preview has everything that is known, and why a step will not run."""
 
@@ -64,7 +75,7 @@ class TestPreview:
 
         args = dict(shown.steps[0].args)
         assert args["title"] == "Review"
-        assert args["start_date"] == "Friday 6 March 2026, 15:00"
+        assert args["start_date"] == "Friday 6 March 2026, 15:00 CET"
         assert args["invitees"].startswith("Sarah Smith <")
         assert args["notes"] == "Bring $5"
         assert set(args) == {"title", "start_date", "invitees", "notes"}

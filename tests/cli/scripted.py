@@ -31,6 +31,7 @@ class ScriptedPlanner:
     def __init__(self, tools: ToolSet, plans: dict[str, str]) -> None:
         self.tools = tools
         self.plans = plans
+        self.requests: list[Request] = []
         tokenizer = SimpleNamespace(
             chat_frame=lambda: SimpleNamespace(system_open="", user_open="", assistant_open=""),
             encode=lambda text, special=True: [0],
@@ -48,11 +49,19 @@ class ScriptedPlanner:
         on_text: Any = None,
     ) -> Planned:
         """Return the plan for a request."""
+        self.requests.append(request)
         text = self.plans.get(request.query.strip(), "1. join()")
         if text == "BLOCK":
             Path(os.environ["MARKER"]).write_text("here")
-            threading.Event().wait()
+            while not threading.Event().wait(0.02):  # a chat that no longer wants it says so here
+                if on_text is not None:
+                    on_text("")
         tools = self.tools if offered is None else self.tools.subset(offered)
+        if on_text is not None:
+            pause = float(os.environ.get("TOKEN_SECONDS", "0"))
+            for end in range(1, len(text) + 1, 3):
+                on_text(text[:end])
+                threading.Event().wait(pause)
         return Planned(
             plan=parse(text, tools),
             text=text,

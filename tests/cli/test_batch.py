@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,102 @@ def test_retrieve_scores_every_tool(cli: Cli, tmp_path: Path) -> None:
         assert set(row["scores"]) == set(TINYAGENT16.names)
         assert {"send_sms", "get_phone_number"} <= set(row["tools"])
         assert isinstance(row["abstain"], bool)
+
+
+class TestRows:
+    """``--rows`` plans several rows at a time; the file is the same."""
+
+    @pytest.fixture
+    def taken(self, monkeypatch: pytest.MonkeyPatch, scripted_module: Any) -> list[str]:
+        """A planner whose plans of one pass end in the opposite order; what it was asked for."""
+        from mlx_tinyagent.cli import batch
+        from mlx_tinyagent.errors import ModelError
+
+        taken: list[str] = []
+
+        class Backwards(scripted_module.ScriptedPlanner):  # type: ignore[name-defined,misc]
+            def plan_many(self, requests: Any, *, rows: int) -> Iterator[tuple[int, Any]]:
+                numbered = enumerate(requests)
+                while group := list(itertools.islice(numbered, rows)):
+                    for number, (request, offered) in reversed(group):
+                        taken.append(request.query)
+                        if request.query == "too hard":
+                            yield number, ModelError("wrote no usable plan")
+                        else:
+                            yield number, self.plan(request, offered=offered)
+
+        plans = {"standup tomorrow at 9": EVENT, "tell Dana": '1. ask("Which?")\n2. join()'}
+        monkeypatch.setattr(batch, "load_model", lambda name, adapter: name)
+        monkeypatch.setattr(
+            batch, "make_planner", lambda model, tools, retrieval="on": Backwards(tools, plans)
+        )
+        return taken
+
+    @pytest.fixture
+    def many(self, tmp_path: Path) -> Path:
+        """Rows that plan, rows that cannot, one of them the last."""
+        queries = ["standup tomorrow at 9", " ", "tell Dana", "joke", "too hard", "", "hm", "\t"]
+        rows = [
+            {"id": number, "query": query, "now": "2026-03-02T09:00:00", "tools": ["send_sms"]}
+            for number, query in enumerate(queries)
+        ]
+        return write(tmp_path / "q.jsonl", rows)
+
+    @pytest.mark.parametrize("rows", [2, 3, 64])
+    def test_the_file_does_not_depend_on_them(
+        self, cli: Cli, taken: list[str], many: Path, tmp_path: Path, rows: int
+    ) -> None:
+        """Same rows in the same order, errors in their places."""
+        done = cli("plan", "--input", many, "--output", tmp_path / "p.jsonl", "--rows", rows)
+
+        found = read(tmp_path / "p.jsonl")
+        assert done.code == 0
+        assert [row["id"] for row in found] == list(range(8))
+        assert all(list(row) == KEYS for row in found)
+        empty = "the request is empty"
+        no_plan = "wrote no usable plan"
+        assert [row["error"] for row in found] == [
+            None, empty, None, None, no_plan, empty, None, empty
+        ]  # fmt: skip
+        assert found[0]["text"] == EVENT
+        assert found[0]["calls"][0]["resolved"] == {"start_date": "2026-03-03T09:00:00"}
+        assert found[2]["ask"] == "Which?"
+        assert sorted(taken) == sorted(
+            ["standup tomorrow at 9", "tell Dana", "joke", "too hard", "hm"]
+        )
+
+    def test_what_is_there_is_not_planned_again(
+        self, cli: Cli, taken: list[str], many: Path, tmp_path: Path
+    ) -> None:
+        """An interrupted run goes on at its next row, with as many at a time."""
+        target = tmp_path / "p.jsonl"
+        cli("plan", "--input", many, "--output", target, "--rows", 4)
+        whole = target.read_bytes()
+        target.unlink()
+        (tmp_path / "p.jsonl.part").write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+        taken.clear()
+
+        cli("plan", "--input", many, "--output", target, "--rows", 4, "--resume")
+
+        assert target.read_bytes() == whole
+        assert sorted(taken) == ["hm", "joke", "too hard"]
+
+    def test_gold_offers_each_rows_own(self, cli: Cli, taken: list[str], tmp_path: Path) -> None:
+        """Also where rows are planned together."""
+        names = [["send_sms"], ["open_note"], ["get_phone_number", "send_sms"]]
+        rows = [{"id": n, "query": f"joke {n}", "tools": own} for n, own in enumerate(names)]
+        source, target = write(tmp_path / "q.jsonl", rows), tmp_path / "p.jsonl"
+
+        cli("plan", "--input", source, "--output", target, "--rows", 3, "--retrieval", "gold")
+
+        assert [row["tools"] for row in read(target)] == names
+        assert len(taken) == 3
+
+    @pytest.mark.parametrize("rows", [0, -1, 65, "many"])
+    def test_a_number_that_cannot_be_is_a_usage_error(
+        self, cli: Cli, source: Path, tmp_path: Path, rows: Any
+    ) -> None:
+        """One to 64."""
+        done = cli("plan", "--input", source, "--output", tmp_path / "p.jsonl", "--rows", rows)
+
+        assert done.code == 2

@@ -1,23 +1,17 @@
-"""At a real terminal: approval, choices, editing, history, Ctrl-C."""
+"""At a real terminal: approval and choices of ``ask`` and ``run``."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
 
 from mlx_tinyagent.config import paths
 from mlx_tinyagent.tools.local import snapshot, user_store
+from tests.cli.terminal import Terminal
 
-HERE = Path(__file__).resolve().parent
 NOTE = '1. create_note("n", "line one\\nline two", "")\n2. join()'
 READ = '1. get_email_address("Sarah")\n2. join()'
 UNCLEAR = '1. get_phone_number("David")\n2. send_sms(["$1"], "hi")\n3. join()'
@@ -25,48 +19,8 @@ PARTLY = (
     '1. create_note("n", "text", "")\n'
     '2. create_reminder("milk", "when pigs fly", "", "", 0, False)\n3. join()'
 )
-PLANS = {"note": NOTE, "read": READ, "unclear": UNCLEAR, "partly": PARTLY, "slow": "BLOCK"}
-PROMPT = r">[^\n]*\x1b\[\?25h"  # drawn, and the cursor shown
+PLANS = {"note": NOTE, "read": READ, "unclear": UNCLEAR, "partly": PARTLY}
 QUESTION = r"Do this\? \[y/N\] "
-
-
-class Terminal:
-    """A command at a terminal of its own, with a planner that has these plans."""
-
-    def __init__(self, *command: str, **env: str):
-        self.child: Any = pexpect.spawn(
-            sys.executable,
-            [str(HERE / "scripted.py"), *command],
-            env={
-                **os.environ,
-                "PLANS": json.dumps(PLANS),
-                "TERM": "xterm",
-                "PROMPT_TOOLKIT_NO_CPR": "1",
-                **env,
-            },
-            encoding="utf-8",
-            timeout=30,
-            dimensions=(40, 120),
-        )
-        self.seen = io.StringIO()
-        self.child.logfile_read = self.seen
-
-    def expect(self, pattern: str) -> str:
-        """Wait for a pattern; returns what came before it."""
-        self.child.expect(pattern)
-        return plain(self.child.before)
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; returns exit code and the rest of what was shown."""
-        self.child.expect(pexpect.EOF)
-        rest = plain(self.child.before)
-        self.child.close()
-        return self.child.exitstatus, rest
-
-
-def plain(text: str) -> str:
-    """Drop escape sequences and carriage returns."""
-    return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>])", "", text).replace("\r", "")
 
 
 @pytest.fixture
@@ -75,7 +29,7 @@ def terminal(world: Path) -> Iterator[Callable[..., Terminal]]:
     started: list[Terminal] = []
 
     def start(*command: str, **env: str) -> Terminal:
-        started.append(Terminal(*command, **env))
+        started.append(Terminal(*command, plans=PLANS, **env))
         return started[-1]
 
     yield start
@@ -208,114 +162,3 @@ class TestChoice:
         assert code == 6
         assert "Which one?" in rest
         assert "Nothing was changed." in rest
-
-
-class TestChat:
-    """A loop with editing and history that errors and Ctrl-C do not end."""
-
-    def test_a_conversation(self, terminal: Callable[..., Terminal]) -> None:
-        """Commands, a wrong command, a request, its plan, leaving."""
-        chat = terminal("chat")
-
-        chat.expect("Type a request, /help or /quit.")
-        chat.expect(PROMPT)
-        chat.child.sendline("/help")
-        chat.expect("Ctrl-C stops the running request")
-        chat.child.sendline("/plan")
-        chat.expect("There is no plan yet.")
-        chat.child.sendline("/fly away")
-        chat.expect("There is no command /fly; /help lists them.")
-        chat.child.sendline("/tools")
-        chat.expect(r"send_sms\s+Prepare one text message")
-        chat.child.sendline("read")
-        chat.expect("Sarah Smith: sarah.smith@harbor.example")
-        chat.expect("20/100 prompt tokens computed")
-        chat.child.sendline("/plan")
-        chat.expect(r'1\. get_email_address\("Sarah"\)')
-        chat.child.sendline("/quit")
-
-        assert chat.end()[0] == 0
-
-    def test_changes_are_asked_for(self, terminal: Callable[..., Terminal]) -> None:
-        """A no keeps the loop, and so does a yes."""
-        chat = terminal("chat")
-
-        chat.expect(PROMPT)
-        chat.child.sendline("note")
-        chat.expect(QUESTION)
-        chat.child.sendline("n")
-        chat.expect("not approved: nothing was changed")
-        chat.expect(PROMPT)
-        chat.child.sendline("note")
-        chat.expect(QUESTION)
-        chat.child.sendline("y")
-        chat.expect("Saved the note 'n'")
-        chat.expect(PROMPT)
-        chat.child.sendeof()
-
-        assert chat.end()[0] == 0
-        assert len(rows("SELECT 1 FROM notes WHERE name = 'n'")) == 1
-
-    def test_ctrl_c(self, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-        """It stops a request, a question, an empty line; twice at an empty line it leaves."""
-        marker = tmp_path / "marker"
-        os.mkfifo(marker)
-        chat = terminal("chat", MARKER=str(marker))
-
-        chat.expect(PROMPT)
-        chat.child.sendline("slow")
-        with open(marker) as pipe:
-            assert pipe.read() == "here"
-        chat.child.sendintr()
-        chat.expect("interrupted")
-        chat.expect(PROMPT)
-        chat.child.sendline("note")
-        chat.expect(QUESTION)
-        chat.child.sendintr()
-        chat.expect("not approved: nothing was changed")
-        chat.expect(PROMPT)
-        chat.child.sendintr()
-        chat.expect("Ctrl-C again, Ctrl-D or /quit leaves.")
-        chat.expect(PROMPT)
-        chat.child.sendline("read")
-        chat.expect("Sarah Smith: ")
-        chat.expect(PROMPT)
-        chat.child.sendintr()
-        chat.expect("Ctrl-C again")
-        chat.expect(PROMPT)
-        chat.child.sendintr()
-
-        code, rest = chat.end()
-        assert code == 130
-        assert rest.strip().splitlines()[-1] == "mlx-tinyagent: interrupted"
-
-    def test_history_is_private(self, terminal: Callable[..., Terminal]) -> None:
-        """It is kept between chats, readable by its owner alone."""
-        chat = terminal("chat")
-        chat.expect(PROMPT)
-        chat.child.sendline("read")
-        chat.expect("Sarah Smith: ")
-        chat.expect(PROMPT)
-        chat.child.sendline("/quit")
-        chat.end()
-        file = paths().data / "history"
-
-        assert file.stat().st_mode & 0o777 == 0o600
-        assert "+read" in file.read_text()
-
-        again = terminal("chat")
-        again.expect(PROMPT)
-        again.child.send("\x1b[A\x1b[A")  # up, up: beyond /quit
-        again.expect("read")
-        again.child.send("\r")
-        again.expect("Sarah Smith: ")
-
-    def test_no_color(self, terminal: Callable[..., Terminal]) -> None:
-        """NO_COLOR keeps styles out of what the chat prints."""
-        for value, styled in (("", True), ("1", False)):
-            chat = terminal("chat", NO_COLOR=value)
-            chat.expect(PROMPT)
-            chat.child.sendline("read")
-            chat.expect("prompt tokens computed")
-            assert ("\x1b[2m" in chat.seen.getvalue()) is styled
-            chat.child.close(force=True)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlx_tinyagent.decode import engine as engine_module
-from mlx_tinyagent.decode import grammar
+from mlx_tinyagent.decode import grammar, run
 from mlx_tinyagent.decode.drafts import Drafter, Hints
 from mlx_tinyagent.decode.engine import Engine, EngineOptions
 from mlx_tinyagent.decode.grammar import Written
@@ -266,13 +265,13 @@ def test_options_change_no_token_on_blocks(tiny: LanguageModel) -> None:
 def test_counts_are_what_happened(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes and tokens, counted at the model itself, for a first and a second request."""
     sizes: list[int] = []
-    real = engine_module.hidden_states
+    real = run.hidden_states
 
     def counted(model: Any, ids: Any, cache: Any) -> Any:
         sizes.append(int(ids.shape[1]))
         return real(model, ids, cache)
 
-    monkeypatch.setattr(engine_module, "hidden_states", counted)
+    monkeypatch.setattr(run, "hidden_states", counted)
     monkeypatch.setattr("mlx_tinyagent.decode.tiers.hidden_states", counted)
     engine = Engine(tiny)
     tokenizer, tools = tiny.tokenizer, TOOLSETS["few"]

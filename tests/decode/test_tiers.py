@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from mlx_tinyagent.decode.tiers import (
     BlockTier,
     ColdTier,
     ExactTier,
+    TierWarning,
     make_tier,
     tail_position,
 )
-from mlx_tinyagent.errors import UsageError
+from mlx_tinyagent.errors import ContextError, PlanError, UsageError
 from mlx_tinyagent.models.forward import hidden_states, logits
 from mlx_tinyagent.models.language import LanguageModel, load
 from mlx_tinyagent.prompt.render import Prompt, Segment
@@ -331,9 +333,9 @@ def test_blocks_are_refused_where_attention_is_not_full(tiny: LanguageModel) -> 
         other = replace(tiny, kind=kind)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=f"{kind} layers, which blocks cannot serve.*cold"):
             make_tier("blocks", other, store=None, budget=PLENTY)
-        for name in ("exact", "cold"):
-            tier = make_tier(name, other, store=None, budget=PLENTY)  # type: ignore[arg-type]
-            assert tier.name == "cold"
+        assert make_tier("cold", other, store=None, budget=PLENTY).name == "cold"
+        with pytest.warns(TierWarning, match=f"{kind} layers.*computed in full \\(cold tier\\)"):
+            assert make_tier("exact", other, store=None, budget=PLENTY).name == "cold"
 
 
 def test_a_model_with_a_sliding_window_is_served_cold(tmp_path: Path) -> None:
@@ -345,10 +347,45 @@ def test_a_model_with_a_sliding_window_is_served_cold(tmp_path: Path) -> None:
     tools, query = TOOLSETS["linked"], QUERIES[0]
     prompt = prompt_for(model.tokenizer, query, tools)
     wanted = plan_tokens(model, prompt, constraint_for(model.tokenizer, query, tools))
-    engine = Engine(model, options=EngineOptions(padded=8))
+    with pytest.warns(TierWarning, match="sliding layers"):
+        engine = Engine(model, options=EngineOptions(padded=8))
     assert engine.extend(prompt) == 0
     for _ in range(2):
         decoded = engine.plan(prompt, constraint_for(model.tokenizer, query, tools))
         assert list(decoded.tokens) == wanted
         assert decoded.counts.prompt_tokens_computed == decoded.counts.prompt_tokens
         assert decoded.counts.forward_passes == decoded.counts.plan_tokens
+
+
+def test_the_context_holds_positions_not_stored_tokens(tiny: LanguageModel) -> None:
+    """Blocks side by side share positions: many more tools fit, and few take their room."""
+    tools = TOOLSETS["hundreds"]
+    prompt = prompt_for(tiny.tokenizer, QUERIES[8], tools)
+    lengths = [len(segment.encode(tiny.tokenizer)) for segment in prompt.segments]
+    room = tail_position(lengths[0], lengths[1:-1]) + lengths[-1]
+    assert sum(lengths) > 2 * room
+
+    def plan(context: int, tier: str) -> int:
+        model = replace(tiny, context=context)
+        engine = Engine(model, options=EngineOptions(tier=tier))  # type: ignore[arg-type]
+        constraint = constraint_for(tiny.tokenizer, QUERIES[8], tools)
+        with contextlib.suppress(PlanError):  # cut after eight tokens: the prompt fitted
+            return engine.plan(prompt, constraint, max_tokens=8).counts.plan_tokens
+        return 8
+
+    assert plan(room + 8, "blocks")
+    with pytest.raises(ContextError, match=f"takes {room} positions"):
+        plan(room + 7, "blocks")
+    with pytest.raises(ContextError, match=f"takes {sum(lengths)} positions"):
+        plan(sum(lengths) + 7, "exact")
+
+
+@pytest.mark.parametrize("repair", [0, 4])
+def test_the_tail_is_where_the_tier_says(tiny: LanguageModel, repair: int) -> None:
+    """What is promised before a prompt is opened is the position it then has."""
+    for name in ("exact", "blocks", "cold"):
+        tier = make_tier(name, tiny, store=None, budget=PLENTY, repair=repair)  # type: ignore[arg-type]
+        for tools in subsets(4):
+            segments = prompt_for(tiny.tokenizer, "x", tools).segments[:-1]
+            ids = [segment.encode(tiny.tokenizer) for segment in segments]
+            assert tier.open(segments, ids).cache[0].offset == tier.positions(ids)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from mlx_tinyagent.datasets.endpoint import KEY_VARIABLE, ChatEndpoint
 from mlx_tinyagent.errors import ModelError, UsageError
-from mlx_tinyagent.evaluate.harness_endpoint import KEY_VARIABLE, EndpointPlanner
+from mlx_tinyagent.evaluate.harness_endpoint import EndpointPlanner
 from mlx_tinyagent.evaluate.harness_items import Item
 from mlx_tinyagent.retrieval.base import AllTools
 from mlx_tinyagent.tools.catalog import TINYAGENT16
@@ -61,8 +62,8 @@ def server() -> Iterator[Server]:
 def planner(server: Server, **more: Any) -> EndpointPlanner:
     """Return a planner that asks the server."""
     url = f"http://127.0.0.1:{server.server_port}/v1/"
-    options: dict[str, Any] = {"model": "m", "tools": TINYAGENT16, "retriever": None, **more}
-    return EndpointPlanner(url=url, **options)
+    options: dict[str, Any] = {"tools": TINYAGENT16, "retriever": None, **more}
+    return EndpointPlanner(endpoint=ChatEndpoint(url=url, model="m"), **options)
 
 
 def said(text: Any) -> tuple[int, bytes]:
@@ -126,9 +127,8 @@ def test_an_endpoint_that_cannot_serve_ends_the_run(
 
 def test_an_endpoint_that_is_not_there_ends_the_run(server: Server) -> None:
     """Nobody listens at port 1 of this machine."""
-    there = EndpointPlanner(
-        url="http://127.0.0.1:1/v1", model="m", tools=TINYAGENT16, retriever=None, timeout_s=5
-    )
+    nobody = ChatEndpoint(url="http://127.0.0.1:1/v1", model="m", timeout_s=5)
+    there = EndpointPlanner(endpoint=nobody, tools=TINYAGENT16, retriever=None)
     with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:1/v1 cannot be used"):
         there.plan(ITEM)
 
@@ -136,7 +136,7 @@ def test_an_endpoint_that_is_not_there_ends_the_run(server: Server) -> None:
 def test_a_password_does_not_stand_in_an_address() -> None:
     """It would be written into the run's configuration; the message does not repeat it."""
     with pytest.raises(UsageError, match=f"put the key into {KEY_VARIABLE}") as raised:
-        EndpointPlanner(url="http://a:s3@x/v1", model="m", tools=TINYAGENT16, retriever=None)
+        ChatEndpoint(url="http://a:s3@x/v1", model="m")
     assert "s3" not in str(raised.value)
 
 
@@ -144,4 +144,4 @@ def test_a_password_does_not_stand_in_an_address() -> None:
 def test_an_endpoint_is_a_web_address(url: str) -> None:
     """Nothing else is opened."""
     with pytest.raises(UsageError, match="expected an address such as"):
-        EndpointPlanner(url=url, model="m", tools=TINYAGENT16, retriever=None)
+        ChatEndpoint(url=url, model="m")

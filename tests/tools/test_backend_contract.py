@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_tinyagent.tools.backend import Backend, Mail
+from mlx_tinyagent.tools.backend import Action, Backend, Mail, Recoverable, Transactional
 from mlx_tinyagent.tools.local import LocalBackend, Store
 from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Origin, Result, explain
 
@@ -114,7 +114,7 @@ def test_changes_name_their_row_and_claim_no_more(backend: Backend, name: str) -
     """A change gives the key of its row and a sentence that never claims to have sent."""
     result = CHANGES[name](backend)
     assert isinstance(result, Ok)
-    assert re.fullmatch(r"[a-z]+:\d+", result.record or "")
+    assert re.fullmatch(r"[a-z]+:\S+", result.record or "")
     assert result.note
     assert not re.search(r"(?<!not )\bsent\b", explain(result))
 
@@ -169,10 +169,9 @@ def test_notes_are_made_and_extended(backend: Backend) -> None:
     """A new note can be read back; added text stands on a line of its own."""
     made = backend.create_note(name="Log", body="one", folder="work")
     assert isinstance(made, Ok)
-    assert made.record
-    note_id = int(made.record.split(":")[1])
-    backend.append_note(note_id=note_id, text="two")
-    note = next(note for note in backend.notes("Work") if note.id == note_id)
+    note = next(note for note in backend.notes("Work") if note.name == "Log")
+    assert isinstance(backend.append_note(note_id=note.id, text="two"), Ok)
+    (note,) = [known for known in backend.notes("Work") if known.id == note.id]
     assert (note.name, note.folder, note.body) == ("Log", "Work", "one\ntwo")
 
 
@@ -216,6 +215,52 @@ def test_the_answer_says_weekday_and_span(
     result = backend.create_event(**{**EVENT, "start": start, "end": end})
     assert isinstance(result, Ok)
     assert result.note.endswith(said)
+
+
+KEYED: dict[str, Callable[[Backend], Result]] = {
+    name: CHANGES[name] for name in ("event", "reminder", "mail")
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_a_key_is_one_effect_that_can_be_found_and_taken_back(backend: Backend, name: str) -> None:
+    """Where effects carry keys, the same key twice is one effect, and undo leaves none."""
+    if not isinstance(backend, Recoverable):
+        assert isinstance(backend, Transactional)
+        return
+    first = KEYED[name](backend.with_key("a key"))
+    assert isinstance(first, Ok)
+    if not isinstance(backend.find("a key"), Ok):  # drafts of Mail, and what stays in the store
+        assert isinstance(backend, Transactional)
+        return
+    assert KEYED[name](backend.with_key("a key")) == first
+    found = backend.find("a key")
+    assert isinstance(found, Ok)
+    assert found.record == first.record
+    assert not isinstance(backend.find("another key"), Ok)
+    assert first.record is not None
+    assert isinstance(backend.undo(first.record), Ok)
+    assert not isinstance(backend.find("a key"), Ok)
+    assert isinstance(backend.undo(first.record), NotFound)
+
+
+def test_views_leave_the_backend_as_it_was(backend: Backend) -> None:
+    """A view for one step carries its key; the backend itself stays without one."""
+    if isinstance(backend, Transactional):
+        view = backend.with_action(Action(key="step"))
+        assert view is not backend
+        assert view.name == backend.name
+
+
+def test_an_action_whose_time_is_over_changes_nothing(backend: Backend) -> None:
+    """What is kept in the store is not written any more once the action is closed."""
+    if isinstance(backend, Transactional) and backend.name != "macos":
+        action = Action(key="step")
+        action.close(wait_s=0)
+        before = backend.notes()
+        result = backend.with_action(action).create_note(name="Late", body="", folder="")
+        assert isinstance(result, Failed)
+        assert backend.notes() == before
 
 
 ODD_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)

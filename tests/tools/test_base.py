@@ -37,7 +37,7 @@ from mlx_tinyagent.tools.base import (
     tool,
 )
 from mlx_tinyagent.tools.docstring import read_docstring
-from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Result, Value
+from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Origin, Result, Value
 
 PROPERTY = settings(derandomize=True, database=None, deadline=None, max_examples=150)
 
@@ -179,7 +179,8 @@ def test_a_host_comes_first_and_is_no_argument_of_the_plan() -> None:
         return f"{host}{name}"
 
     assert [param.name for param in first.params] == ["name"]
-    assert first.invoke("H", {"name": "n"}) == Ok(value=Value(text="Hn"), note="Hn")
+    value = Value(text="Hn", origin=Origin.UNTRUSTED)  # where a function has it from is unknown
+    assert first.invoke("H", {"name": "n"}) == Ok(value=value, note="Hn")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ from mlx_tinyagent.tools.local import migrate as m
 start, folder, second = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 steps = list(m.packaged())
 if second:
-    steps.append(m.Migration(version=2, sql=second))
+    steps.append(m.Migration(version=steps[-1].version + 1, sql=second))
 real = m.statements
 
 def schema(path):
@@ -64,10 +64,13 @@ def connect(path):
     c.execute("PRAGMA synchronous = OFF")  # a killed process is not a lost disk
     return c
 
+whole = [schema(start)]  # what may be left: the schema of some version, never half of one
 finished = folder / "finished.sqlite"
 shutil.copy(start, finished)
-c = connect(finished); m.migrate(c, where="x", steps=steps); c.close()
-old, new = schema(start), schema(finished)
+for count in range(whole[0][0], len(steps)):
+    c = connect(finished); m.migrate(c, where="x", steps=steps[: count + 1]); c.close()
+    whole += [schema(finished)]
+old, new = whole[0], whole[-1]
 total = sum(1 for s in steps if s.version > old[0] for _ in real(s.sql))
 for kill_at in range(total + 1):
     path = folder / f"{kill_at}.sqlite"
@@ -86,7 +89,7 @@ for kill_at in range(total + 1):
         m.migrate(connect(path), where="x", steps=steps)
         os._exit(0)
     os.waitpid(pid, 0)
-    assert schema(path) in (old, new), (kill_at, schema(path))
+    assert schema(path) in whole, (kill_at, schema(path))
     c = connect(path); m.migrate(c, where="x", steps=steps); c.close()
     assert schema(path) == new, kill_at
     for name in path, Path(f"{path}-wal"), Path(f"{path}-shm"):
@@ -123,10 +126,11 @@ def test_a_failing_migration_leaves_the_old_version(tmp_path: Path) -> None:
     """A statement that fails undoes its whole step."""
     connection = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
     migrate(connection, where="a")
-    bad = Migration(version=2, sql="CREATE TABLE extra (a);\nCREATE TABLE extra (a);")
+    newest = len(packaged())
+    bad = Migration(version=newest + 1, sql="CREATE TABLE extra (a);\nCREATE TABLE extra (a);")
     with pytest.raises(sqlite3.OperationalError):
         migrate(connection, where="a", steps=[*packaged(), bad])
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (newest,)
     names = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'")
     assert names.fetchone() == (0,)
     connection.close()

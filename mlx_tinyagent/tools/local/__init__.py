@@ -1,6 +1,7 @@
 """The backend of every machine that is not a Mac: one SQLite file; knows no models or plans."""
 
 from mlx_tinyagent.tools.local.backend import LocalBackend
+from mlx_tinyagent.tools.local.export import export_store
 from mlx_tinyagent.tools.local.index import index_roots
 from mlx_tinyagent.tools.local.rows import Diff, content_hash, diff, snapshot
 from mlx_tinyagent.tools.local.store import Store, user_store
@@ -13,6 +14,7 @@ __all__ = [
     "content_hash",
     "demo_data",
     "diff",
+    "export_store",
     "index_roots",
     "load_world",
     "memory_world",

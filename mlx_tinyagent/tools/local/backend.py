@@ -18,7 +18,8 @@ from pathlib import PurePath
 from typing import Any, Concatenate, Literal, ParamSpec
 from urllib.parse import urlsplit
 
-from mlx_tinyagent.tools.backend import Contact, FileEntry, Mail, Note
+from mlx_tinyagent.tools.backend import Action, Contact, FileEntry, Mail, Note
+from mlx_tinyagent.tools.local.changes import recording
 from mlx_tinyagent.tools.local.documents import document, found_text, unreadable
 from mlx_tinyagent.tools.local.store import Row, Store
 from mlx_tinyagent.tools.match import fold
@@ -40,7 +41,7 @@ _PHONE = re.compile(r"\+?[\d\s().\-/\u2010-\u2015\u00a0]+")
 P = ParamSpec("P")
 
 
-def _effect(
+def _typed(
     method: Callable[Concatenate[LocalBackend, P], Result],
 ) -> Callable[Concatenate[LocalBackend, P], Result]:
     """Turn text that no database can hold into a typed failure."""
@@ -56,6 +57,29 @@ def _effect(
     return guarded
 
 
+def _effect(
+    method: Callable[Concatenate[LocalBackend, P], Result],
+) -> Callable[Concatenate[LocalBackend, P], Result]:
+    """Write an effect and its journal entry in one transaction; both or neither."""
+
+    @functools.wraps(method)
+    def journaled(self: LocalBackend, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        action = self._action
+        if action is None:
+            return method(self, *args, **kwargs)
+        with action.lock:
+            if action.closed:
+                return Failed(reason="its time was over before it changed anything")
+            with self.store.transaction():
+                with recording(self.store) as changes:
+                    result = method(self, *args, **kwargs)
+                if isinstance(result, Ok) and action.journal is not None:
+                    action.journal(self.store, result, changes)
+        return result
+
+    return _typed(journaled)
+
+
 class LocalBackend:
     """Implements ``tools.backend.Backend`` on a store.
 
@@ -69,6 +93,13 @@ class LocalBackend:
         self.name = "local"
         self.store = store
         self._opener = opener
+        self._action: Action | None = None
+
+    def with_action(self, action: Action) -> LocalBackend:
+        """Return a view whose effects are journaled as those of ``action``."""
+        view = LocalBackend(self.store, self._opener)
+        view._action = action
+        return view
 
     # Reads
 
@@ -115,7 +146,7 @@ class LocalBackend:
         )
         return Mail(**found[0]) if found else None
 
-    @_effect
+    @_typed
     def read_document(self, path: str) -> Result:
         """Return the text of an indexed PDF or plain text file (untrusted)."""
         entry = self._file(path)

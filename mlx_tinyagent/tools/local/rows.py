@@ -39,7 +39,7 @@ TABLES = (
     *("calendars", "events", "event_invitees", "reminder_lists", "reminders"),
     *("note_folders", "notes", "mails", "drafts", "draft_recipients", "draft_attachments"),
     *("outbox_messages", "outbox_recipients", "meetings", "meeting_invitees"),
-    *("roots", "files", "opened"),
+    *("outbox", "originals", "roots", "files", "opened"),
 )
 _INCIDENTAL = ("id", "position")  # of added rows: they only say in which order things were done
 
@@ -134,7 +134,7 @@ def snapshot(store: Store) -> dict[str, list[Row]]:
     """
     with store.transaction(write=False):
         return {
-            table: store.rows(f"SELECT * FROM {table} ORDER BY {_key_column(table)}")
+            table: store.rows(f"SELECT * FROM {table} ORDER BY {key_column(table)}")
             for table in TABLES
         }
 
@@ -165,10 +165,11 @@ def content_hash(store: Store) -> str:
 
 def key(table: str, row: Row) -> Any:
     """Return a row's stable key."""
-    return row[_key_column(table)]
+    return row[key_column(table)]
 
 
-def _key_column(table: str) -> str:
+def key_column(table: str) -> str:
+    """Return the name of the column that a table's rows are told by."""
     return "key" if table == "settings" else "id"
 
 

@@ -201,7 +201,11 @@ class Store:
         Raises:
             StoreError: The file cannot be written.
         """
-        self.rows("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (key, value))
+        self.rows(  # no REPLACE: triggers do not see what it removes
+            "INSERT INTO settings (key, value) VALUES (?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
 
     def search(self, text: str, *, kinds: Sequence[Found] = (), limit: int = 20) -> list[Hit]:
         """Find notes, mails, events and files that hold all words, or their beginnings.
@@ -238,8 +242,42 @@ class Store:
             for row in found
         ]
 
+    def reader(self) -> Store:
+        """Return a view of this store that only reads."""
+        return _Reader(self)
+
     def _guard(self) -> contextlib.AbstractContextManager[None]:
         return _readable(self.path, self._timeout_s)
+
+
+class _Reader(Store):
+    """A store as one that may only read sees it; shares the connection."""
+
+    def __init__(self, store: Store) -> None:
+        self.path = store.path
+        self._store = store
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+        if sql.split(maxsplit=1)[0].upper() != "SELECT":
+            raise StoreError("this view of the store only reads")
+        return self._store.rows(sql, parameters)
+
+    def insert(self, table: str, values: Mapping[str, Any]) -> int:
+        raise StoreError("this view of the store only reads")
+
+    @contextlib.contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[None]:
+        with self._store.transaction(write=False):
+            yield
+
+    def reader(self) -> Store:
+        return self
+
+    def clone_to_memory(self) -> Store:
+        return self._store.clone_to_memory()
+
+    def close(self) -> None:
+        """Leave the store open: it is not this view's."""
 
 
 _OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))

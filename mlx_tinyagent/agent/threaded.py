@@ -1,0 +1,83 @@
+"""A planner on a thread of its own, which also reads along while a request is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.agent.planner import Planned, Planner, retrieval_query
+from mlx_tinyagent.agent.worker import Check, Worker
+from mlx_tinyagent.prompt.render import Request, render
+from mlx_tinyagent.retrieval.base import Retriever
+from mlx_tinyagent.tools.base import ToolSet
+
+if TYPE_CHECKING:
+    from mlx_tinyagent.models.language import LanguageModel
+
+
+class ThreadedEngine:
+    """What others than the planner may ask of an engine that lives on another thread."""
+
+    def __init__(self, engine: Any, worker: Worker) -> None:
+        self.model: LanguageModel = engine.model
+        self._engine = engine
+        self._worker = worker
+
+    def complete(self, ids: Sequence[int], *, max_tokens: int) -> str:
+        """Continue a prompt in free text."""
+        done: str = self._worker.call(
+            lambda check: self._engine.complete(ids, max_tokens=max_tokens)
+        )
+        return done
+
+
+class ThreadedPlanner:
+    """A planner whose model is used on one thread only.
+
+    Args:
+        make: Makes the planner; runs on that thread.
+        retriever: Chooses tools for a request that is being typed, as the planner's own does.
+        worker: The thread.
+
+    Raises:
+        TinyAgentError: The model cannot be loaded.
+    """
+
+    def __init__(self, make: Callable[[], Planner], retriever: Retriever, worker: Worker) -> None:
+        self._worker = worker
+        self._planner = worker.call(lambda check: make())
+        self._retriever = retriever
+        self.tools: ToolSet = self._planner.tools
+        self.engine = ThreadedEngine(self._planner.engine, worker)
+
+    def plan(
+        self,
+        request: Request,
+        *,
+        offered: tuple[str, ...] | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Planned:
+        """Plan one request; see ``Planner.plan``.
+
+        ``on_text`` is called on the other thread. Ctrl-C ends the wait at once
+        and the work at its next token.
+        """
+
+        def work(check: Check) -> Planned:
+            def told(text: str) -> None:
+                check()
+                if on_text is not None:
+                    on_text(text)
+
+            return self._planner.plan(request, offered=offered, on_text=told)
+
+        return self._worker.call(work)
+
+    def read_along(self, request: Request) -> None:
+        """Compute ahead what is typed so far, when the thread has nothing else to do."""
+        self._worker.offer(lambda: self._extend(request))
+
+    def _extend(self, request: Request) -> int:
+        engine = self._planner.engine
+        tools = self._retriever.select(retrieval_query(request), self.tools).tools
+        return engine.extend(render(request, tools, engine.model.tokenizer.chat_frame()))

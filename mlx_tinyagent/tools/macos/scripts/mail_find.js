@@ -1,0 +1,29 @@
+// Counts the drafts of Mail that say the same: { subject, body }.
+
+function act(given) {
+  const mail = Application("Mail");
+  const open = mail.outgoingMessages().filter((draft) => draft.subject() === given.subject);
+  return { count: open.filter((draft) => draft.content() === given.body).length };
+}
+
+// The rest is the same in every script: one JSON argument in, one JSON document out.
+
+function run(argv) {
+  const state = { dispatched: false };
+  try {
+    return JSON.stringify({ value: act(input(argv), state) });
+  } catch (error) {
+    const number = typeof error.errorNumber === "number" ? error.errorNumber : 0;
+    const message = String(error.message || error);
+    return JSON.stringify({ error: { number, message, dispatched: state.dispatched } });
+  }
+}
+
+function input(argv) {
+  const given = JSON.parse(argv[0]);
+  if (given.payloadFile === undefined) return given;
+  ObjC.import("Foundation");
+  const utf8 = 4; // NSUTF8StringEncoding
+  const text = $.NSString.stringWithContentsOfFileEncodingError(given.payloadFile, utf8, null);
+  return JSON.parse(ObjC.unwrap(text));
+}

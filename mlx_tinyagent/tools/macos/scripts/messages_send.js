@@ -1,0 +1,36 @@
+// Sends one text to one person: { handle, text }. Only what waited in the outbox comes here.
+
+function act(given, state) {
+  const messages = Application("Messages");
+  const accounts = messages.accounts.whose({ enabled: true })();
+  for (const account of accounts) {
+    const people = account.participants.whose({ handle: given.handle })();
+    if (people.length === 0) continue;
+    state.dispatched = true;
+    messages.send(given.text, { to: people[0] });
+    return { handle: given.handle };
+  }
+  return { missing: "participant" };
+}
+
+// The rest is the same in every script: one JSON argument in, one JSON document out.
+
+function run(argv) {
+  const state = { dispatched: false };
+  try {
+    return JSON.stringify({ value: act(input(argv), state) });
+  } catch (error) {
+    const number = typeof error.errorNumber === "number" ? error.errorNumber : 0;
+    const message = String(error.message || error);
+    return JSON.stringify({ error: { number, message, dispatched: state.dispatched } });
+  }
+}
+
+function input(argv) {
+  const given = JSON.parse(argv[0]);
+  if (given.payloadFile === undefined) return given;
+  ObjC.import("Foundation");
+  const utf8 = 4; // NSUTF8StringEncoding
+  const text = $.NSString.stringWithContentsOfFileEncodingError(given.payloadFile, utf8, null);
+  return JSON.parse(ObjC.unwrap(text));
+}

@@ -1,0 +1,1 @@
+"""Training the classifier that chooses which tools a request is offered."""

@@ -1,0 +1,180 @@
+"""After training: calibrate the classifier as it will be used, measure it, draw it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.files import atomic_write
+from mlx_tinyagent.retrieval.calibration import close_scores, lower_bound, producers_of
+from mlx_tinyagent.retrieval.deberta import DebertaRetriever
+from mlx_tinyagent.retrieval.guarantee import GROUPS, calibrate, group_of
+from mlx_tinyagent.retrieval.scorer import Scores, ToolScorer
+from mlx_tinyagent.train.tool_rag.plots import draw_kept, draw_precision_recall, draw_reliability
+
+if TYPE_CHECKING:
+    from mlx_tinyagent.tools.base import ToolSet
+    from mlx_tinyagent.train.tool_rag.rows import Data, Row
+
+CLASSIFIER = "classifier"  # in the run's folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A row with what the classifier says.
+
+    Attributes:
+        row: The row.
+        scores: As scored.
+        closed: Score per tool after closure.
+    """
+
+    row: Row
+    scores: Scores
+    closed: dict[str, float]
+
+
+def finish(out: Path, data: Data, tools: ToolSet) -> list[str]:
+    """Calibrate a run's best classifier and write ``calibration.json``, report and plots.
+
+    Args:
+        out: The run's folder.
+        data: Its rows.
+        tools: Declarations.
+
+    Returns:
+        Lines for the terminal.
+
+    Raises:
+        ModelError: The classifier cannot be read back.
+        StoreError: The file system refuses.
+    """
+    folder = out / CLASSIFIER
+    scorer = ToolScorer(folder)
+    lines = []
+    needing = [row for row in data.calibration if row.kind == "tool"]
+    if needing:
+        found = calibrate(
+            [row.text for row in needing],
+            [row.any_of for row in needing],
+            scorer.score_all([row.text for row in needing]),
+            tools=tools,
+            weights=scorer.fingerprint,
+            data=_digest(needing),
+        )
+        found.save(folder)
+        lines += [f"{group}: {found.threshold(group).line()}" for group in GROUPS]
+    else:
+        lines.append("no calibration rows need a tool: nothing is promised")
+    rows = data.test or data.valid
+    if not rows:
+        return [*lines, "no rows to test on"]
+    judged = judge(scorer, rows, tools)
+    report = measure(DebertaRetriever(folder), judged, tools)
+    atomic_write(out / "report.json", json.dumps(report, indent=2) + "\n")
+    for name, draw in _PLOTS.items():
+        atomic_write(out / "plots" / name, draw(judged, tools.names))
+    lines += [_line(name, figures) for name, figures in report["figures"].items()]
+    return lines
+
+
+def judge(scorer: ToolScorer, rows: Sequence[Row], tools: ToolSet) -> list[Judged]:
+    """Score rows, with closed scores beside."""
+    producers = producers_of(tools)
+    return [
+        Judged(row=row, scores=scores, closed=close_scores(scores.tools, producers))
+        for row, scores in zip(rows, scorer.score_all([row.text for row in rows]), strict=True)
+    ]
+
+
+def measure(
+    retriever: DebertaRetriever, judged: Sequence[Judged], tools: ToolSet
+) -> dict[str, Any]:
+    """Return what the retriever does with rows that it has not seen.
+
+    Args:
+        retriever: The calibrated retriever.
+        judged: The rows.
+        tools: Declarations.
+    """
+    figures: dict[str, Any] = {}
+    for group in GROUPS:
+        rows = [one.row for one in judged if one.row.kind == "tool"]
+        rows = [row for row in rows if group_of(row.text) == group]
+        if rows:
+            figures[f"complete, {group}"] = _complete(retriever, rows, tools)
+    for kind in ("none_near", "none_far"):
+        rows = [one.row for one in judged if one.row.kind == kind]
+        if rows:
+            fired = sum(not retriever.select(row.text, tools).abstain for row in rows)
+            figures[f"fires, {kind}"] = {"n": len(rows), "share": fired / len(rows)}
+    calibration = retriever.calibration
+    promises = {}
+    if calibration is not None:
+        promises = {group: calibration.threshold(group).line() for group in GROUPS}
+    return {"figures": figures, "promises": promises}
+
+
+def _complete(retriever: DebertaRetriever, rows: Sequence[Row], tools: ToolSet) -> dict[str, float]:
+    complete = kept = lost = 0
+    for row in rows:
+        found = retriever.select(row.text, tools)
+        offered = set(found.tools.names)
+        complete += any(group <= offered for group in row.any_of)
+        kept += len(offered)
+        lost += found.abstain
+    return {
+        "n": len(rows),
+        "share": complete / len(rows),
+        "at_least": lower_bound(len(rows) - complete, len(rows)),
+        "tools": kept / len(rows),
+        "abstained": lost / len(rows),
+    }
+
+
+def _line(name: str, figures: dict[str, float]) -> str:
+    text = f"{name}: {figures['share']:.1%} of {figures['n']}"
+    if "tools" in figures:
+        text += (
+            f" (95 % sure: at least {figures['at_least']:.1%}), {figures['tools']:.2f} tools "
+            f"kept, {figures['abstained']:.1%} abstained from"
+        )
+    return text
+
+
+def _digest(rows: Sequence[Row]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        line = f"{row.text}\t{[sorted(group) for group in row.any_of]}\n"
+        digest.update(line.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _pairs(judged: Sequence[Judged], name: str) -> list[tuple[float, bool]]:
+    """Return score and truth of one tool, where the truth does not depend on a choice."""
+    return [
+        (one.scores.tools[name], name in one.row.any_of[0])
+        for one in judged
+        if len({name in group for group in one.row.any_of}) == 1
+    ]
+
+
+_PLOTS: dict[str, Callable[[Sequence[Judged], Sequence[str]], str]] = {
+    "precision-recall.svg": lambda judged, names: draw_precision_recall(
+        {name: _pairs(judged, name) for name in names}
+    ),
+    "calibration.svg": lambda judged, names: draw_reliability(
+        [pair for name in names for pair in _pairs(judged, name)]
+    ),
+    "kept.svg": lambda judged, names: draw_kept(
+        [
+            (one.closed, [sorted(group) for group in one.row.any_of])
+            for one in judged
+            if one.row.kind == "tool"
+        ]
+    ),
+}

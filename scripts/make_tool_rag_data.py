@@ -1,0 +1,129 @@
+"""Make the data that the shipped tool classifier is trained, calibrated and judged on.
+
+    mlx-tinyagent data synth --out synth --count 80000 --seed 0
+    python scripts/make_tool_rag_data.py --data ../shared/data --synth synth --out tool-rag
+
+Rows of people and of TinyAgent are grouped by near-duplicate requests (token
+Jaccard 0.8); a group stands on one side only. ``test.jsonl`` has the fifth of
+the silver rows that ``bench_retrieval.py`` judges on and is not trained on;
+nor are TinyAgent's public test rows, the hand-written sets, and generated rows
+that say the same as any row held out. Rows under CC BY-SA are left out of all
+files but the test. Files hold ``{id, source, kind, text, any_of}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mlx_tinyagent.agent.planner import retrieval_query
+from mlx_tinyagent.datasets.dedupe import Known, normalized
+from mlx_tinyagent.datasets.record import Example
+from mlx_tinyagent.datasets.split import split
+from mlx_tinyagent.evaluate.harness_items import Item, read_items
+from mlx_tinyagent.prompt.render import Request
+
+SHARE_ALIKE = "smcalflow"
+SIDES = {"train": "train", "valid": "valid", "test": "calibration"}  # of split()
+VALID, CALIBRATION = 0.06, 0.24
+REPEAT = {"tinyagent": 3, "silver": 2}  # real rows among many generated ones
+
+
+def main() -> None:
+    """Read, part, write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--data", type=Path, required=True, help="Folder with the shared sets.")
+    parser.add_argument("--synth", type=Path, required=True, help="Folder of data synth.")
+    parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
+    parser.add_argument("--handwritten", type=Path, default=Path("data/handwritten"))
+    options = parser.parse_args()
+    silver = read_items(options.data / "human_tool_silver/dev_train.jsonl").items
+    tinyagent = read_items(options.data / "tinyagent/train.jsonl", skip_bad=True).items
+    kept_out = [*read_items(options.data / "tinyagent/test_public.jsonl").items]
+    for path in sorted(options.handwritten.glob("*.jsonl")):
+        kept_out += read_items(path).items
+
+    test = [item for item in silver if digest(item.query) % 5 == 0]
+    unseen = Known([text(item) for item in (*kept_out, *test)])
+    real = [
+        item
+        for item in (*tinyagent, *(i for i in silver if i.source != SHARE_ALIKE))
+        if digest(item.query) % 5 != 0 or item in tinyagent
+    ]
+    real = [item for item in real if unseen.closest(text(item)) is None]
+    sides = part(real)
+    held_out = Known([text(i) for i in (*kept_out, *test, *sides["valid"], *sides["calibration"])])
+    for file, side in (("train", "train"), ("valid", "valid"), ("test", "calibration")):
+        rows = unique(read_items(options.synth / f"{file}.jsonl").items)
+        if side == "train":
+            rows = [item for item in rows if held_out.closest(text(item)) is None]
+        sides[side] += rows
+    for side, rows in {**sides, "test": test}.items():
+        write(options.out / f"{side}.jsonl", rows, repeat=side == "train")
+
+
+def part(items: Sequence[Item]) -> dict[str, list[Item]]:
+    """Part rows into train, valid and calibration by near-duplicate group."""
+    by_id = {str(number): item for number, item in enumerate(items)}
+    shells = [
+        Example(id=key, query=text(item), tools=(), source="", licence="", kind="none_far")
+        for key, item in by_id.items()
+    ]
+    found = split(shells, valid=VALID, test=CALIBRATION, seed=0)
+    return {SIDES[name]: [by_id[shell.id] for shell in rows] for name, rows in found.items()}
+
+
+def unique(items: Iterable[Item]) -> list[Item]:
+    """Keep the first of the rows with the same words."""
+    seen: set[str] = set()
+    kept = []
+    for item in items:
+        key = normalized(text(item))
+        if key not in seen:
+            seen.add(key)
+            kept.append(item)
+    return kept
+
+
+def text(item: Item) -> str:
+    """Return the text that tools are retrieved for."""
+    return retrieval_query(Request(query=item.query, now=item.now, history=item.history))
+
+
+def write(path: Path, items: Sequence[Item], *, repeat: bool) -> None:
+    """Write the rows that say which tools are needed, and count them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count: Counter[str] = Counter()
+    with path.open("w", encoding="utf-8") as file:
+        for item in items:
+            groups = item.acceptable()
+            if groups is None:  # a question is right: nothing is known about tools
+                continue
+            origin = origin_of(item)
+            count[f"{origin} {item.kind}"] += 1
+            row = {"source": item.source, "text": text(item), "kind": item.kind}
+            body = {**row, "any_of": [sorted(group) for group in groups]}
+            for copy in range(REPEAT.get(origin, 1) if repeat else 1):
+                line = {"id": f"{item.id}/{copy}" if copy else item.id, **body}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    print(path.name, sum(count.values()), dict(sorted(count.items())))
+
+
+def origin_of(item: Item) -> str:
+    """Return ``synth``, ``tinyagent`` or ``silver``."""
+    if item.source.startswith("synth"):
+        return "synth"
+    return "tinyagent" if item.source.lower().startswith("tinyagent") else "silver"
+
+
+def digest(query: str) -> int:
+    """Return a stable number for a text, case and blanks aside; as in bench_retrieval.py."""
+    return int(hashlib.sha256(" ".join(query.lower().split()).encode()).hexdigest()[:8], 16)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Measure quality against bits: KL and NLL of plans, read by quantized models.
+
+    python scripts/measure_bits.py ROWS.jsonl [--model M] [--adapter A] --out DIR
+
+Calibrates on rows of another file (``--calibrate``) and judges ``--rows`` rows
+of this one. Every point is written as a folder, read back and judged through
+its unpacked weights. Appends one line of JSON per point to DIR/points.jsonl
+and goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlx_tinyagent.models.blockwise import Blockwise
+from mlx_tinyagent.models.registry import local_path
+from mlx_tinyagent.quantize import folder, pipeline, rows, score, sensitivity
+from mlx_tinyagent.quantize.packing import AFFINE_BITS, FLOATS, Format
+from mlx_tinyagent.quantize.recipe import mean_bits, mixed
+from mlx_tinyagent.quantize.settings import QuantizeConfig
+from mlx_tinyagent.tools.catalog import TINYAGENT16
+
+POINTS: list[dict[str, Any]] = [
+    {"bits": 4},
+    {"bits": 3},
+    {"bits": 4, "recipe": "uniform", "method": "round"},
+    {"bits": 2.5},
+    {"bits": 6},
+    {"bits": 5},
+    {"bits": 8, "recipe": "uniform"},
+    {"bits": 3.5},
+    {"bits": 4, "recipe": "uniform"},
+    {"bits": 4, "method": "round"},
+    {"bits": 4, "mode": "mxfp4", "recipe": "uniform"},
+    {"bits": 4, "mode": "nvfp4", "recipe": "uniform"},
+    {"bits": 4.5},
+    {"bits": 8, "mode": "mxfp8", "recipe": "uniform"},
+    {"bits": 4, "group_size": 32},
+]
+
+
+def main() -> None:
+    """Measure all points that are not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--calibrate", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--rows", type=int, default=40)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--blocks", action="store_true", help="tool blocks side by side")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = local_path(options.model)
+    assert path is not None, "pull the model first"
+    source = pipeline.Source(folder=path, adapter=options.adapter, blocks=options.blocks)
+    tokenizer = source.open().tokenizer
+    held = rows.render(rows.read([options.file]), TINYAGENT16, tokenizer, count=options.rows)
+    seen = rows.render(
+        rows.read([options.calibrate]), TINYAGENT16, tokenizer, count=QuantizeConfig().rows
+    )
+    reference = score.read(source.open(), held, blocks=source.blocks)
+    print(f"judged: {len(held.rows)} rows, calibrated: {len(seen.rows)}", flush=True)
+    table = _table(source, seen, options.out / "sensitivity.json")
+    start = time.process_time()
+    moments = pipeline.observe(source, seen, lambda *_: None)
+    print(f"observing: {time.process_time() - start:.0f} CPU s", flush=True)
+    log = options.out / "points.jsonl"
+    done = (
+        [json.loads(line)["point"] for line in log.read_text().splitlines()] if log.exists() else []
+    )
+    for point in POINTS:
+        if point in done:
+            continue
+        found = measure(source, QuantizeConfig(**point), seen, held, reference, table, moments)
+        with log.open("a") as file:
+            file.write(json.dumps({"point": point, **found}) + "\n")
+        print(point, found, flush=True)
+
+
+def _table(source: pipeline.Source, seen: rows.Rows, path: Path) -> sensitivity.Table:
+    """Measure what bits cost, once; kept for groups of 64."""
+    formats = [Format(bits=bits, group_size=64) for bits in AFFINE_BITS]
+    if path.exists():
+        kept = json.loads(path.read_text())
+        return {
+            name: {form: costs[str(form.bits)] for form in formats}
+            for name, costs in kept["table"].items()
+        }
+    config = QuantizeConfig()
+    few = sorted(seen.rows, key=lambda row: (len(seen.prompt(row)) + len(row.plan), row.id))
+    start = time.process_time()
+    table = sensitivity.measure(
+        Blockwise(source.folder), seen.only(few[: config.sensitivity_rows]), formats
+    )
+    kept = {name: {str(f.bits): kl for f, kl in costs.items()} for name, costs in table.items()}
+    path.write_text(
+        json.dumps({"cpu_seconds": time.process_time() - start, "table": kept}, indent=1)
+    )
+    print(f"sensitivity: {time.process_time() - start:.0f} CPU s", flush=True)
+    return table
+
+
+def measure(
+    source: pipeline.Source,
+    config: QuantizeConfig,
+    seen: rows.Rows,
+    held: rows.Rows,
+    reference: score.Reading,
+    table: sensitivity.Table,
+    moments: pipeline.Moments,
+) -> dict[str, Any]:
+    """Quantize, write, read back and judge one point."""
+    start = time.process_time()
+    shapes = source.open().matrices
+    sizes = {name: height * width for name, (height, width) in shapes.items()}
+    if config.mixes:
+        formats = mixed(table, sizes, config.bits)
+        formats = {n: replace(form, group_size=config.group) for n, form in formats.items()}
+        choice = pipeline.Choice(formats=formats, table=None)
+    else:
+        choice = pipeline.Choice(formats=dict.fromkeys(shapes, config.formats()[0]), table=None)
+    quantized = pipeline.pack(source, seen, choice, config, lambda *_: None, moments=moments)
+    seconds = time.process_time() - start
+    with tempfile.TemporaryDirectory() as made:
+        target = Path(made)
+        folder.write(target, source, quantized, fused=source.open().fused)
+        size = (target / "model.safetensors").stat().st_size
+        adapter = target if (target / "adapters.safetensors").exists() else None
+        reading = score.read(Blockwise(target, adapter), held, blocks=source.blocks)
+    scores = score.compare(reference, reading, held)
+    means = {
+        name: round(score.mean(scores, name), 5)
+        for name in ("kl", "nll_reference", "nll", "agreement")
+    }
+    usual = config.mode in FLOATS or not config.mixes
+    return {
+        "bits": round(mean_bits(choice.formats, sizes, cost=False), 3),
+        "bits_on_disk": round(mean_bits(choice.formats, sizes, cost=True), 3),
+        "bytes": size,
+        **means,
+        "whole": sum(s.whole for s in scores),
+        "whole_reference": sum(s.whole_reference for s in scores),
+        "rows": len(scores),
+        "pack_cpu_s": round(seconds, 1),
+        "expected_kl": None
+        if usual
+        else round(sum(table[n][replace(f, group_size=64)] for n, f in choice.formats.items()), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()
