@@ -92,7 +92,7 @@ def ask(
     plan = write(case.plan)
     request = {
         "prompt": ids,
-        "n_predict": len(script_of(case, model)) + 16,
+        "n_predict": 4 * len(script_of(case, model)),  # it may write the text in shorter tokens
         "temperature": 0,
         "cache_prompt": reuse,
         "grammar": f"root ::= {json.dumps(plan, ensure_ascii=False)}",

@@ -12,10 +12,13 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from mlx_tinyagent.decode.kv import SegmentKV
+from mlx_tinyagent.decode.tree import SegmentTree
 from mlx_tinyagent.models.registry import local_path
 from mlx_tinyagent.models.tokenizer import Tokenizer
 from mlx_tinyagent.prompt import tinyagent
@@ -70,6 +73,7 @@ def main(stream: Path, rows: Path) -> None:
         "ours, all of it": naive,
         "ours, exact tier, 10 prompts kept": exact(prompts, counter, 10),
         "ours, exact tier, all kept": exact(prompts, counter, 0),
+        "ours, exact tier, KV within 0.1 of full copies": within(prompts, counter, 0.1),
         "ours, block tier": tails,
     }
     for name, counts in lines.items():
@@ -102,6 +106,34 @@ def exact(prompts: list[Prompt], counter: Counter, kept: int) -> list[int]:
         known[path] = None
         if kept and len(known) > kept:
             del known[next(iter(known))]
+    return computed[WARM:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """Stands for the KV of a segment."""
+
+    nbytes: int
+
+
+def within(prompts: list[Prompt], counter: Counter, share: float) -> list[int]:
+    """Count what the exact tier computes with a byte budget, for the rows after the warm-up.
+
+    Args:
+        prompts: The stream.
+        counter: Counts tokens.
+        share: The budget, by the bytes of one full copy per prompt of the warm-up.
+    """
+    _, copies = _bytes(prompts[:WARM], counter)
+    tree = SegmentTree(int(share * copies))
+    computed = []
+    for prompt in prompts:
+        path = [segment.digest for segment in prompt.segments[:-1]]
+        known = len(tree.match(path))
+        for end in range(known, len(path)):
+            size = counter.tokens([prompt.segments[end]]) * KV_BYTES
+            tree.insert(path[: end + 1], cast(SegmentKV, _Sized(size)))
+        computed.append(counter.tokens(prompt.segments[known:]))
     return computed[WARM:]
 
 

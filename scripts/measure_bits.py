@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+
 from mlx_tinyagent.models.blockwise import Blockwise
 from mlx_tinyagent.models.registry import local_path
 from mlx_tinyagent.quantize import folder, pipeline, rows, score, sensitivity
@@ -65,12 +67,10 @@ def main() -> None:
     seen = rows.render(
         rows.read([options.calibrate]), TINYAGENT16, tokenizer, count=QuantizeConfig().rows
     )
-    reference = score.read(source.open(), held, blocks=source.blocks)
+    reference = _reference(source, held, options.out / "reference.safetensors")
     print(f"judged: {len(held.rows)} rows, calibrated: {len(seen.rows)}", flush=True)
     table = _table(source, seen, options.out / "sensitivity.json")
-    start = time.process_time()
-    moments = pipeline.observe(source, seen, lambda *_: None)
-    print(f"observing: {time.process_time() - start:.0f} CPU s", flush=True)
+    moments = _moments(source, seen, options.out / "moments.safetensors")
     log = options.out / "points.jsonl"
     done = (
         [json.loads(line)["point"] for line in log.read_text().splitlines()] if log.exists() else []
@@ -82,6 +82,27 @@ def main() -> None:
         with log.open("a") as file:
             file.write(json.dumps({"point": point, **found}) + "\n")
         print(point, found, flush=True)
+
+
+def _reference(source: pipeline.Source, held: rows.Rows, path: Path) -> score.Reading:
+    """Let the reference read all plans, once."""
+    if not path.exists():
+        reading = score.read(source.open(), held, blocks=source.blocks)
+        states = {str(number): state for number, state in enumerate(reading.states)}
+        mx.save_safetensors(str(path), states)
+    kept: Any = mx.load(str(path))
+    head = source.open().head()
+    return score.Reading([kept[str(number)] for number in range(len(held.rows))], head["weight"])
+
+
+def _moments(source: pipeline.Source, seen: rows.Rows, path: Path) -> pipeline.Moments:
+    """Observe what goes into all matrices, once."""
+    if not path.exists():
+        start = time.process_time()
+        mx.save_safetensors(str(path), pipeline.observe(source, seen, lambda *_: None))
+        print(f"observing: {time.process_time() - start:.0f} CPU s", flush=True)
+    kept: Any = mx.load(str(path))
+    return dict(kept)
 
 
 def _table(source: pipeline.Source, seen: rows.Rows, path: Path) -> sensitivity.Table:
@@ -97,7 +118,7 @@ def _table(source: pipeline.Source, seen: rows.Rows, path: Path) -> sensitivity.
     few = sorted(seen.rows, key=lambda row: (len(seen.prompt(row)) + len(row.plan), row.id))
     start = time.process_time()
     table = sensitivity.measure(
-        Blockwise(source.folder), seen.only(few[: config.sensitivity_rows]), formats
+        lambda: Blockwise(source.folder), seen.only(few[: config.sensitivity_rows]), formats
     )
     kept = {name: {str(f.bits): kl for f, kl in costs.items()} for name, costs in table.items()}
     path.write_text(

@@ -5,8 +5,9 @@
 Each time a new process does what ``ask --dry-run`` does for one request, with
 the blocks on disk (run ``mlx-tinyagent cache build`` first) and a plan that is
 told. What is named own is the rest: tool declarations, retrieval index, blocks,
-grammar, masks, drafts, and what MLX spends on building graphs. Prints a Markdown table of CPU milliseconds, which hold on a machine
-that others use too, and of wall milliseconds.
+grammar, masks, drafts, and what MLX spends on building graphs. Prints a
+Markdown table of CPU milliseconds, which hold on a machine that others use
+too, and of wall milliseconds.
 """
 
 from __future__ import annotations

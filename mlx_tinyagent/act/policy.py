@@ -189,8 +189,9 @@ def _is_said(step: Prepared, known: Trusted) -> bool:
     """Whether all texts of a step are the user's own words, or what they were found to mean."""
     return all(
         value.casefold() in known.words or value in step.labels
-        for value in step.args.values()
-        if isinstance(value, str)
+        for param in step.tool.params
+        if param.kind in (Kind.SPAN, Kind.TEXT, Kind.TEMPLATE)
+        and isinstance(value := step.args[param.name], str)
     )
 
 

@@ -22,7 +22,7 @@ _CLAIM = re.compile(
     re.IGNORECASE,
 )
 _FACT = re.compile(r"https?://\S+|\S+@\S+|\d+")
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]+")
+_SENTENCE = re.compile(r"[^\n]+?[.!?]+(?=\s|$)")
 
 
 class Engine(Protocol):

@@ -24,11 +24,17 @@ class ThreadedEngine:
         self._worker = worker
 
     def complete(self, ids: Sequence[int], *, max_tokens: int) -> str:
-        """Continue a prompt in free text."""
-        done: str = self._worker.call(
-            lambda check: self._engine.complete(ids, max_tokens=max_tokens)
-        )
-        return done
+        """Continue a prompt in free text, by the base model: the adapter writes plans."""
+
+        def work(check: Check) -> str:
+            from mlx_tinyagent.models.adapters import base_only
+
+            if not self.model.adapter_config:
+                return str(self._engine.complete(ids, max_tokens=max_tokens))
+            with base_only(self.model.model):
+                return str(self._engine.complete(ids, max_tokens=max_tokens))
+
+        return self._worker.call(work)
 
 
 class ThreadedPlanner:

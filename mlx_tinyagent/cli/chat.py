@@ -107,9 +107,12 @@ def load_resident(
 
 def make_writer(agent: Agent, resident: Resident, settings: Settings) -> Writer:
     """Return who writes bodies and summaries: rules, or the model with rules around it."""
+    from mlx_tinyagent.agent.writers.model import ModelWriter
     from mlx_tinyagent.tools.writer import PlainWriter
 
-    return PlainWriter()
+    if settings.writer == "plain":
+        return PlainWriter()
+    return ModelWriter(resident.planner.engine, selected=agent.backend.selected_mail)
 
 
 def recall(talk: Chat, name: str) -> None:

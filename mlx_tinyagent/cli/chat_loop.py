@@ -23,7 +23,7 @@ from mlx_tinyagent.cli.chat_settings import Settings
 from mlx_tinyagent.cli.chat_view import RunView, footer
 from mlx_tinyagent.cli.common import check_query, dim, interactive
 from mlx_tinyagent.cli.talk import YES, choose, read_answer, visible, what_was_stopped
-from mlx_tinyagent.errors import TinyAgentError, UsageError
+from mlx_tinyagent.errors import RefusedError, TinyAgentError, UsageError
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.tools.backend import Writer
 from mlx_tinyagent.tools.base import ToolSet
@@ -246,10 +246,11 @@ class Chat:
         if chosen is None:
             return "There is nothing to undo."
         click.echo("\n".join(f"  {visible(line)}" for line in chosen.describe()), err=True)
-        if interactive():
-            said = read_answer("Take this back? [y/N] ")
-            if said is None or said.strip().casefold() not in YES:
-                return "Nothing was undone."
+        if not interactive():
+            raise RefusedError("there is no terminal to ask at; nothing was undone")
+        said = read_answer("Take this back? [y/N] ")
+        if said is None or said.strip().casefold() not in YES:
+            return "Nothing was undone."
         kept = undo(journal, self.agent.backend, chosen)
         self.session.undone(step.result.record for step in chosen.steps if step.result is not None)
         return "\n".join(kept) if kept else "Undone."

@@ -273,7 +273,7 @@ def _from_model(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
 @click.option(
     "--retriever",
     "kind",
-    type=click.Choice(["bm25", "tfidf", "everything", "all"]),
+    type=click.Choice(["bm25", "tfidf", "deberta", "everything", "all"]),
     default="bm25",
     show_default=True,
     help="Which one; all writes one subfolder each.",

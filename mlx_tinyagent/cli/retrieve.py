@@ -91,15 +91,50 @@ def explain(
         click.echo(line)
 
 
+@retrieve.command()
+@click.option("--data", "source", type=PATH, required=True, help="Rows with the tools they need.")
+@click.option("--classifier", type=PATH, required=True, help="Folder of the tool classifier.")
+@tools_option
+@recall_option
+def calibrate(source: Path, classifier: Path, tools_name: str, recall: float | None) -> None:
+    """Choose a classifier's thresholds on requests of your own.
+
+    The rows must be ones that the classifier was not trained on; formats are
+    those of "train tool-rag". Requests that need no tool are left out.
+    """
+    from collections import Counter
+
+    from mlx_tinyagent.retrieval.guarantee import GROUPS, MISS
+    from mlx_tinyagent.train.tool_rag.finish import calibrate_folder
+    from mlx_tinyagent.train.tool_rag.rows import read_rows
+
+    tools = load_tool_set(tools_name)
+    miss = MISS if recall is None else dict.fromkeys(GROUPS, 1 - Fraction(str(recall)))
+    rows = read_rows(source, tools, Counter())
+    for line in calibrate_folder(_folder(classifier), rows, tools, miss=miss):
+        click.echo(line, err=True)
+
+
 def _deberta(classifier: Path | None, recall: float | None) -> DebertaRetriever:
-    from mlx_tinyagent.errors import UsageError
     from mlx_tinyagent.retrieval.deberta import SHIPPED, DebertaRetriever
 
-    folder = SHIPPED if classifier is None else classifier.expanduser()
-    if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no tool classifier; train tool-rag makes one")
+    folder = _folder(SHIPPED if classifier is None else classifier)
     miss = None if recall is None else 1 - Fraction(str(recall))
     return DebertaRetriever(folder, miss=miss)
+
+
+def _folder(path: Path) -> Path:
+    """Return a classifier's folder.
+
+    Raises:
+        UsageError: It holds none.
+    """
+    from mlx_tinyagent.errors import UsageError
+
+    folder = path.expanduser()
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no tool classifier; train tool-rag makes one")
+    return folder
 
 
 def _document(query: str, found: Explanation) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
-_REASONS = {"done": "done", "patience": "no better loss", "minutes": "time is up"}
+_REASONS = {"done": "done", "patience": "nothing better came", "minutes": "time is up"}
 
 # Options that set a field of the run's configuration: name, type, help.
 _FIELDS: tuple[tuple[str, Any, str], ...] = (
@@ -27,8 +27,9 @@ _FIELDS: tuple[tuple[str, Any, str], ...] = (
     ("tools", str, "Tool declarations: a name, a .py file or schemas (.json)."),
     (
         "attention",
-        click.Choice(["after_blocks", "full"]),
-        "Where the adapter acts: after frozen tool blocks, or on the whole prompt.",
+        click.Choice(["after_blocks", "through_blocks", "full"]),
+        "Where the adapter acts: after frozen tool blocks, on blocks as well, or on a whole prompt "
+        "of one sequence.",
     ),
     ("fine-tune-type", click.Choice(["lora", "dora"]), "Kind of adapter."),
     ("rank", int, "Rank of the adapter's matrices."),
@@ -45,10 +46,13 @@ _FIELDS: tuple[tuple[str, Any, str], ...] = (
     ("seed", int, "Decides weights, order, drawn tools and dropout."),
     ("distractors", int, "Most tools drawn beside those a plan needs."),
     ("all-tools", float, "Share of draws that offer every tool."),
+    ("mask-names", float, "Share of draws whose tools have made-up names."),
+    ("exact-share", float, "Share of draws whose prompt is one sequence instead of blocks."),
     ("eval-every", int, "Updates between evaluations."),
     ("eval-rows", int, "Most validation rows."),
+    ("eval-plans", int, "Validation rows to plan; the best adapter plans most of them right."),
     ("save-every", int, "Updates between checkpoints."),
-    ("patience", int, "Evaluations without a better loss that end the run."),
+    ("patience", int, "Evaluations without a better result that end the run."),
 )
 
 
@@ -56,9 +60,16 @@ def _fields(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option per field of the configuration."""
     for name, kind, text in reversed(_FIELDS):
         command = click.option(f"--{name}", type=kind, default=None, help=text)(command)
-    return click.option("--key", "keys", multiple=True, help="Linear layer to adapt; repeatable.")(
-        command
-    )
+    for option in (
+        click.option(
+            "--grad-checkpoint/--no-grad-checkpoint",
+            default=None,
+            help="Compute activations twice instead of keeping them: less memory, a third slower.",
+        ),
+        click.option("--key", "keys", multiple=True, help="Linear layer to adapt; repeatable."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -77,6 +88,7 @@ def train() -> None:
 )
 @click.option("--out", type=PATH, required=True, help="Folder for adapter, checkpoint and log.")
 @click.option("--config", "config_file", type=PATH, help="JSON file of settings; options win.")
+@click.option("--start", type=PATH, help="Adapter to start from instead of a fresh one.")
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
 @click.option("--minutes", type=float, help="Stop cleanly after this time; go on with --resume.")
 @_fields
@@ -84,6 +96,7 @@ def planner(
     sources: tuple[Path, ...],
     out: Path,
     config_file: Path | None,
+    start: Path | None,
     resume: bool,
     minutes: float | None,
     **fields: Any,
@@ -97,20 +110,32 @@ def planner(
     from mlx_tinyagent.train.checkpoint import exists
     from mlx_tinyagent.train.loop import run
     from mlx_tinyagent.train.rows import load_data
+    from mlx_tinyagent.train.start import identity
     from mlx_tinyagent.train.trainer import Trainer
     from mlx_tinyagent.train.workers import Workers
 
     if resume and not exists(out):
         raise InputError(f"{out} has no checkpoint to go on from; leave out --resume")
+    if start is not None:
+        fields["start"] = identity(start)
     config = _config(config_file or (out / "config.json" if resume else None), fields)
+    if config.start and start is None and not resume:
+        raise InputError("the configuration names an adapter to start from; say where with --start")
     tools = load_tool_set(config.tools)
     model = load_model(config.model, "none")
     data = load_data(sources, tools, model.tokenizer, eval_rows=config.eval_rows)
     workers = Workers.join()
     if workers.rank == 0:
         _say_data(data)
-    trainer = Trainer(model, tools, data, config, workers)
-    finished = run(trainer, out, resume=resume, minutes=minutes, report=_report)
+    trainer = Trainer(model, tools, data, config, workers, start=None if resume else start)
+    finished = run(
+        trainer,
+        out,
+        resume=resume,
+        minutes=minutes,
+        report=_report,
+        success=trainer.success if config.eval_plans and data.valid else None,
+    )
     progress = finished.progress
     if workers.rank != 0:
         return
@@ -118,6 +143,8 @@ def planner(
         click.echo("the last checkpoint is intact; go on with --resume", err=True)
         raise KeyboardInterrupt
     best = "" if progress.best is None else f", best loss {progress.best:.4f}"
+    if progress.best_success is not None:
+        best += f", {progress.best_success:.0%} of plans right"
     click.echo(
         f"{_REASONS[finished.reason]} after {progress.step} updates, {progress.examples} "
         f"examples{best}; the adapter is in {out}",
@@ -152,8 +179,10 @@ def _report(event: Event) -> None:
     progress = event.progress
     if event.update is None:
         mark = " (best)" if progress.best_step == progress.step else ""
+        right = "" if event.success is None else f", {event.success:.0%} of plans right"
         click.echo(
-            f"{progress.step}/{event.iters} validation loss {event.valid:.4f}{mark}", err=True
+            f"{progress.step}/{event.iters} validation loss {event.valid:.4f}{right}{mark}",
+            err=True,
         )
         return
     update = event.update

@@ -90,10 +90,17 @@ def _advance(model: LanguageModel, active: dict[int, Writing]) -> dict[int, Tiny
     """Make one pass for all of these plans; returns those that it ended in an error."""
     start = now()
     runs = [writing.run for writing in active.values()]
-    steps = [run.propose() for run in runs]
+    steps: list[Step] = []
+    failed: dict[int, TinyAgentError] = {}
+    for number, run in zip(active, runs, strict=True):
+        try:
+            steps.append(run.propose())
+        except TinyAgentError as error:
+            failed[number] = error
+    if failed:  # proposing changed nothing: the others do it again without these
+        return failed
     hidden = _forward(model, runs, [step.ids for step in steps])
     chosen, gaps = _choose(model, runs, steps, hidden)
-    failed: dict[int, TinyAgentError] = {}
     for row, (number, step) in enumerate(zip(active, steps, strict=True)):
         try:
             runs[row].settle(step, chosen[row], gaps[row])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlx_tinyagent.prompt.render import Segment
 
 TierName = Literal["exact", "blocks", "cold"]
+TIER_KEY = "tier"  # in an adapter's configuration: the tier it was trained for
 BLOCK_ROOM = 128  # positions between header and tail; longer tools take a multiple
 
 
@@ -295,8 +296,13 @@ def tail_position(header: int, blocks: Sequence[int]) -> int:
 
 
 def default_tier(model: LanguageModel) -> TierName:
-    """Return the tier that a model's adapter was trained for."""
-    return "blocks" if model.after_blocks and model.kind == "full" else "exact"
+    """Return the tier that a model's adapter was trained for.
+
+    One that acts after the blocks is for blocks. One that acts on all tokens is for
+    whole prompts unless it says otherwise; the blocks it makes are then its own.
+    """
+    blocks = model.after_blocks or model.adapter_config.get(TIER_KEY) == "blocks"
+    return "blocks" if blocks and model.kind == "full" else "exact"
 
 
 def compute_prefix(model: LanguageModel, cache: Sequence[Any], ids: Sequence[int]) -> None:

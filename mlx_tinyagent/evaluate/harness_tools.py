@@ -18,6 +18,7 @@ from mlx_tinyagent.evaluate.metrics import best_tool_score
 from mlx_tinyagent.prompt.render import Request
 from mlx_tinyagent.retrieval.base import AllTools, Retrieved, Retriever
 from mlx_tinyagent.retrieval.bm25 import BM25Retriever
+from mlx_tinyagent.retrieval.deberta import DebertaRetriever
 from mlx_tinyagent.retrieval.tfidf import TfidfRetriever, fit
 from mlx_tinyagent.retrieval.words import words
 from mlx_tinyagent.tools.base import ToolSet
@@ -226,7 +227,8 @@ def make_retrievers(
     """Return the retrievers of an option by name, and how many training rows were left out.
 
     Args:
-        kind: ``bm25``, ``tfidf``, ``everything``, or ``all`` of these that can be had.
+        kind: ``bm25``, ``tfidf``, ``everything``, or ``all`` of these that can be had;
+            ``deberta`` for the classifier, which loads a model.
         training: Rows to fit TF-IDF on; none leaves it out of ``all``.
         held_out: Rows it will be judged on: training rows with the same words are left out.
         tools: Enabled tools.
@@ -240,6 +242,8 @@ def make_retrievers(
         found["tfidf"] = TfidfRetriever(fit(examples, tools.names))
     if kind in ("everything", "all"):
         found["everything"] = AllTools()
+    if kind == "deberta":
+        found["deberta"] = DebertaRetriever()
     return found, dropped
 
 

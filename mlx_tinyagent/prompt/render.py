@@ -19,6 +19,11 @@ from typing import Literal
 from mlx_tinyagent.models.tokenizer import ChatFrame, Tokenizer
 from mlx_tinyagent.tools.base import Tool, ToolSet
 
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August"),
+    *("September", "October", "November", "December"),
+)
 FORMAT = "mlx-tinyagent/1"  # carried by adapters and cached blocks; any change of text bumps it
 
 HEADER = """\
@@ -169,7 +174,8 @@ def tail_segment(request: Request, frame: ChatFrame) -> Segment:
     parts: list[str] = []
     if request.now is not None:
         # Phrases are resolved by code, so the day is all a plan may need; each digit is a token.
-        parts.append(f"Today is {request.now:%A} {request.now.day} {request.now:%B}.\n")
+        day = request.now  # by our own names: strftime's are those of the user's locale
+        parts.append(f"Today is {_DAYS[day.weekday()]} {day.day} {_MONTHS[day.month - 1]}.\n")
     if request.instructions:
         parts.append(f"{request.instructions.strip()}\n")
     for turn in request.history:

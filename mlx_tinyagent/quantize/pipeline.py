@@ -136,12 +136,10 @@ def choose(
     if not config.mixes:
         (form,) = config.formats()
         return Choice(formats=dict.fromkeys(shapes, form), table=None)
-    model = source.open()
-    if model.after_blocks:
-        model = Blockwise(source.folder)
+    base = Source(folder=source.folder) if source.open().after_blocks else source
     few = sorted(rows.rows, key=lambda row: (len(rows.prompt(row)) + len(row.plan), row.id))
     table = sensitivity.measure(
-        model,
+        base.open,
         rows.only(few[: config.sensitivity_rows]),
         config.formats(),
         seed=config.seed,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlx_tinyagent.models.kernels import LOG2E, exp2
 from mlx_tinyagent.quantize.walk import Layout, Progress, walk
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _compare(
 
     targets = mx.array(list(row.plan))
     one, two = _log_probabilities(first, first_head), _log_probabilities(second, second_head)
-    kl = mx.sum(mx.exp(one) * (one - two), axis=-1)
+    kl = mx.sum(exp2(one * LOG2E) * (one - two), axis=-1)
     chosen = [mx.take_along_axis(scores, targets[:, None], axis=-1)[:, 0] for scores in (one, two)]
     best = [mx.argmax(scores, axis=-1) for scores in (one, two)]
     mx.eval(kl, chosen, best)
@@ -121,8 +122,9 @@ def _compare(
 def _log_probabilities(states: mx.array, head: mx.array) -> mx.array:
     import mlx.core as mx
 
-    logits = states @ head.T
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    scores = states @ head.T
+    scores = scores - mx.max(scores, axis=-1, keepdims=True)
+    return scores - mx.log(mx.sum(exp2(scores * LOG2E), axis=-1, keepdims=True))
 
 
 def mean(scores: Sequence[Score], name: str, *, by_token: bool = True) -> float:

@@ -15,7 +15,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.models import kernels
@@ -35,7 +35,7 @@ EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 
 
 def measure(
-    model: Blockwise,
+    open_model: Callable[[], Blockwise],
     rows: Rows,
     formats: Sequence[Format],
     *,
@@ -45,7 +45,7 @@ def measure(
     """Estimate what each matrix alone would cost in each format.
 
     Args:
-        model: The model, not walked yet; consumed.
+        open_model: Opens the model; it is walked twice, forth and back.
         rows: Rows to measure on, each read as one text.
         formats: Affine formats.
         seed: Decides the tokens that are drawn.
@@ -60,87 +60,126 @@ def measure(
     counts = [len(row.plan) for row in rows.rows]
     total = sum(counts)
     table: Table = {}
+    model = open_model()
     with kernels.fast(model.module):
-        blocks, inputs, states = _forward(model, lines, progress)
-        slopes, wide = _head_gradients(model, states, counts, seed)
-        squares: dict[str, mx.array] = {}
+        inputs = _forward(model, lines, progress)
+        model = open_model()
+        head = _Head(model, inputs.pop(), counts, seed)
         if not model.tied:
-            squares[HEAD] = mx.zeros_like(_weight(model.head()))
-            for part in wide:
-                squares[HEAD] = squares[HEAD] + mx.square(part)
-                mx.eval(squares)
-            table[HEAD] = _costs(_weight(model.head()), squares[HEAD], formats, total)
+            table[HEAD] = _costs(head.weight, head.squares(), formats, total)
+        slopes = head.slopes()
         for index in reversed(range(model.layers)):
-            block = blocks.pop()
-            slopes = _through(block, inputs.pop(), slopes, f"model.layers.{index}", squares)
+            block = model.take(index)
+            squares: dict[str, mx.array] = {}
+            slopes = _through(block, inputs.pop(), slopes, squares)
             for name, layer in linear_layers(block).items():
                 full = f"model.layers.{index}.{name}"
-                table[full] = _costs(_weight(layer), squares.pop(full), formats, total)
+                table[full] = _costs(_weight(layer), squares.pop(name), formats, total)
+            del block
             if progress is not None:
                 progress(2 * model.layers - index, 2 * model.layers)
-        table[EMBEDDING] = _embedding(model, lines, slopes, wide, formats, total)
+        weight = _weight(model.embedding())
+        square = mx.zeros_like(weight)
+        for number, (line, slope) in enumerate(zip(lines, slopes, strict=True)):
+            # a tied embedding is the head as well, and both gradients add up
+            start = head.gradient(number) if model.tied else mx.zeros_like(weight)
+            square = square + mx.square(start.at[line].add(slope[0]))
+            mx.eval(square)
+        table[EMBEDDING] = _costs(weight, square, formats, total)
     return table
 
 
 def _forward(
     model: Blockwise, lines: list[mx.array], progress: Progress | None
-) -> tuple[list[nn.Module], list[list[mx.array]], list[mx.array]]:
-    """Return the blocks, what went into each, and the last states."""
+) -> list[list[mx.array]]:
+    """Return what went into each block, and the states after the last one."""
     import mlx.core as mx
 
     look_up: Any = model.embedding()
     states = [look_up(line[None]) for line in lines]
-    blocks, inputs = [], []
+    inputs = [states]
     for index in range(model.layers):
         block: Any = model.take(index)
-        inputs.append(states)
         states = [block(state, "causal", None) for state in states]
         mx.eval(states)
-        blocks.append(block)
+        inputs.append(states)
+        del block
         if progress is not None:
             progress(index + 1, 2 * model.layers)
-    return blocks, inputs, states
+    return inputs
 
 
-def _head_gradients(
-    model: Blockwise, states: list[mx.array], counts: list[int], seed: int
-) -> tuple[list[mx.array], list[mx.array]]:
-    """Draw tokens and return the gradients of their log-probability, per row.
+class _Head:
+    """Draws tokens at the places of the plans, and has gradients of their log-probability.
 
-    Returns:
-        With respect to the states before the last norm [1, tokens, hidden], and
-        to the head's weight [vocab, hidden].
+    Args:
+        model: The model.
+        states: States after the last block, per row [1, tokens, hidden].
+        counts: Plan tokens per row.
+        seed: Decides the draws.
     """
-    import mlx.core as mx
 
-    norm: Any = model.norm()
-    weight = _weight(model.head())
-    key = mx.random.key(seed)
-    slopes, wide = [], []
-    for state, count in zip(states, counts, strict=True):
-        key, own = mx.random.split(key)
-        logits = norm(state[0, -count:]) @ weight.T
-        drawn = mx.random.categorical(logits, key=own)
+    def __init__(
+        self, model: Blockwise, states: list[mx.array], counts: list[int], seed: int
+    ) -> None:
+        import mlx.core as mx
 
-        def likelihood(
-            state: mx.array, weight: mx.array, count: int = count, drawn: mx.array = drawn
-        ) -> mx.array:
-            scores = norm(state[0, -count:]) @ weight.T
-            chosen = mx.take_along_axis(scores, drawn[:, None], axis=-1)[:, 0]
-            return mx.sum(chosen - mx.logsumexp(scores, axis=-1))
+        self._norm: Any = model.norm()
+        self.weight = _weight(model.head())
+        self._states, self._counts = states, counts
+        self._drawn: list[mx.array] = []
+        key = mx.random.key(seed)
+        for number in range(len(states)):
+            key, own = mx.random.split(key)
+            drawn = mx.random.categorical(self._planned(number) @ self.weight.T, key=own)
+            mx.eval(drawn)
+            self._drawn.append(drawn)
 
-        slope, to_head = mx.grad(likelihood, argnums=(0, 1))(state, weight)
-        mx.eval(slope, to_head)
-        slopes.append(slope)
-        wide.append(to_head)
-    return slopes, wide
+    def slopes(self) -> list[mx.array]:
+        """Return the gradients with respect to the states."""
+        import mlx.core as mx
+
+        found = []
+        for number, state in enumerate(self._states):
+
+            def likelihood(state: mx.array, number: int = number) -> mx.array:
+                scores = self._norm(state[0, -self._counts[number] :]) @ self.weight.T
+                chosen = mx.take_along_axis(scores, self._drawn[number][:, None], axis=-1)[:, 0]
+                return mx.sum(chosen - mx.logsumexp(scores, axis=-1))
+
+            found.append(mx.grad(likelihood)(state))
+            mx.eval(found[-1])
+        return found
+
+    def gradient(self, number: int) -> mx.array:
+        """Return a row's gradient with respect to the weight [vocab, hidden]."""
+        import mlx.core as mx
+
+        planned = self._planned(number)
+        off = -mx.softmax(planned @ self.weight.T, axis=-1)
+        places = mx.arange(planned.shape[0])
+        off = off.at[places, self._drawn[number]].add(1.0)
+        return off.T @ planned
+
+    def squares(self) -> mx.array:
+        """Return the sum over rows of squared gradients with respect to the weight."""
+        import mlx.core as mx
+
+        total = mx.zeros_like(self.weight)
+        for number in range(len(self._states)):
+            total = total + mx.square(self.gradient(number))
+            mx.eval(total)
+        return total
+
+    def _planned(self, number: int) -> mx.array:
+        planned: mx.array = self._norm(self._states[number][0, -self._counts[number] :])
+        return planned
 
 
 def _through(
     block: nn.Module,
     inputs: list[mx.array],
     slopes: list[mx.array],
-    name: str,
     squares: dict[str, mx.array],
 ) -> list[mx.array]:
     """Pass gradients back through a block; add each row's squared weight gradients up."""
@@ -163,32 +202,11 @@ def _through(
         for key, value in weights.items():
             layers[key].weight = value
         for key, value in own.items():
-            full = f"{name}.{key}"
             square = mx.square(value)
-            squares[full] = squares[full] + square if full in squares else square
+            squares[key] = squares[key] + square if key in squares else square
         mx.eval(back, squares)
         passed.append(back)
     return passed
-
-
-def _embedding(
-    model: Blockwise,
-    lines: list[mx.array],
-    slopes: list[mx.array],
-    wide: list[mx.array],
-    formats: Sequence[Format],
-    total: int,
-) -> dict[Format, float]:
-    """Return the embedding's costs; a tied one has the head's gradients as well."""
-    import mlx.core as mx
-
-    weight = _weight(model.embedding())
-    square = mx.zeros_like(weight)
-    for number, (line, slope) in enumerate(zip(lines, slopes, strict=True)):
-        start = wide[number] if model.tied else mx.zeros_like(weight)
-        square = square + mx.square(start.at[line].add(slope[0]))
-        mx.eval(square)
-    return _costs(weight, square, formats, total)
 
 
 def _costs(

@@ -1,7 +1,7 @@
 """The trained retriever: a calibrated classifier for the tools it knows, words for the others.
 
 ``select`` is what planning calls; ``explain`` says why. Nothing is loaded
-before the first request.
+before the first request, and everything stays for the next ones.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 from mlx_tinyagent.errors import ConfigError
 from mlx_tinyagent.retrieval.base import SMALL_SET, Retrieved, keep
 from mlx_tinyagent.retrieval.bm25 import BM25Config, BM25Retriever
 from mlx_tinyagent.retrieval.calibration import KEEP_ALL, Threshold, close_scores, producers_of
-from mlx_tinyagent.retrieval.guarantee import Calibration, group_of, load_calibration
+from mlx_tinyagent.retrieval.guarantee import GROUPS, Calibration, group_of, load_calibration
 from mlx_tinyagent.retrieval.scorer import Scores, ToolScorer
 from mlx_tinyagent.retrieval.words import words
 from mlx_tinyagent.tools.base import ToolSet
@@ -54,6 +55,23 @@ class Explanation:
     promise: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What does not depend on the request.
+
+    Attributes:
+        names: Tools that the classifier knows.
+        others: Tools that it does not.
+        producers: Per known tool, the known tools whose values it needs.
+        void: Why nothing is promised for this tool set; None if something is.
+    """
+
+    names: tuple[str, ...]
+    others: tuple[str, ...]
+    producers: Mapping[str, tuple[str, ...]]
+    void: str | None
+
+
 class DebertaRetriever:
     """Keeps the tools whose calibrated score is high enough.
 
@@ -74,8 +92,9 @@ class DebertaRetriever:
             raise ConfigError(f"the share of misses is {float(miss):g}; above 0 and below 1 works")
         self.scorer = ToolScorer(folder)
         self.miss = miss
-        self._words = BM25Retriever(BM25Config(top=ALWAYS_ON))
         self._lexical = BM25Retriever()
+        self._best_words = BM25Retriever(BM25Config(top=ALWAYS_ON))
+        self._tool_sets: WeakKeyDictionary[ToolSet, _Known] = WeakKeyDictionary()
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -96,33 +115,25 @@ class DebertaRetriever:
         Raises:
             ModelError: The classifier's folder is damaged.
         """
-        known = [name for name in tools.names if name in self.scorer.labels]
-        if len(known) < 2:  # another tool set: the classifier has nothing to say
+        known = self._about(tools)
+        if not known.names:
             return self._by_words(query, tools)
         found = self.scorer.score(query)
         group = group_of(query)
-        closed = close_scores(
-            {name: found.tools[name] for name in known}, producers_of(tools.subset(known))
-        )
-        threshold, no_tool = self._thresholds(group)
+        closed = close_scores({name: found.tools[name] for name in known.names}, known.producers)
+        threshold, no_tool = self._thresholds.get(group, (None, None))
         strange = self._strange(query, found)
-        least = threshold.tau if threshold else UNCALIBRATED
-        least = KEEP_ALL if strange else least
-        chosen = [name for name in known if closed[name] >= least]
-        abstain = not strange and found.any_tool < (no_tool.tau if no_tool else UNCALIBRATED)
+        least = KEEP_ALL if strange else threshold.tau if threshold else UNCALIBRATED
+        chosen = [name for name in known.names if closed[name] >= least]
         if not chosen:  # the planner still decides, so it sees the likeliest tool
-            chosen = [max(known, key=lambda name: closed[name])]
-        others = self._others(query, tools, known)
+            chosen = [max(known.names, key=lambda name: closed[name])]
+        offered = self._others(query, tools, known)
         retrieved = keep(
             tools,
-            {
-                **dict.fromkeys(others, 1.0),
-                **{n: found.tools[n] for n in known},
-                **_rest(tools, known, others),
-            },
+            {name: found.tools.get(name, float(name in offered)) for name in tools.names},
             chosen=chosen,
-            always=others,
-            abstain=abstain,
+            always=offered,
+            abstain=not strange and found.any_tool < (no_tool.tau if no_tool else UNCALIBRATED),
         )
         return Explanation(
             retrieved=retrieved,
@@ -131,25 +142,37 @@ class DebertaRetriever:
             group=group,
             threshold=threshold,
             no_tool=no_tool,
-            edges=MappingProxyType(_edges(retrieved, found, closed, tools)),
-            promise=self._promise(tools, known, threshold, strange),
+            edges=MappingProxyType(_edges(retrieved, found, closed, known)),
+            promise=_promise(len(tools), known, threshold, strange),
         )
 
-    def _thresholds(self, group: str) -> tuple[Threshold | None, Threshold | None]:
-        calibration = self.calibration
-        if calibration is None:
-            return None, None
-        key = (group, self.miss)
-        if key not in self._kept:
-            self._kept[key] = (
-                calibration.threshold(group, self.miss),
-                calibration.no_tool(group),
-            )
-        return self._kept[key]
-
     @cached_property
-    def _kept(self) -> dict[tuple[str, Fraction | None], tuple[Threshold, Threshold]]:
-        return {}
+    def _thresholds(self) -> dict[str, tuple[Threshold, Threshold]]:
+        """Thresholds of completeness and of "no tool" per group; empty without a calibration."""
+        found = self.calibration
+        if found is None:
+            return {}
+        return {
+            group: (found.threshold(group, self.miss), found.no_tool(group)) for group in GROUPS
+        }
+
+    def _about(self, tools: ToolSet) -> _Known:
+        """Return what the classifier knows of a tool set, found out once."""
+        if tools not in self._tool_sets:
+            labels = set(self.scorer.labels)
+            names = tuple(name for name in tools.names if name in labels)
+            calibration = self.calibration
+            if calibration is None:
+                void: str | None = "the classifier was not calibrated"
+            else:
+                void = calibration.void(self.scorer.fingerprint, tools)
+            self._tool_sets[tools] = _Known(
+                names=names,
+                others=tuple(name for name in tools.names if name not in labels),
+                producers=producers_of(tools.subset(names)),
+                void=void,
+            )
+        return self._tool_sets[tools]
 
     def _strange(self, query: str, found: Scores) -> str | None:
         """Return why a request is unlike those calibrated on; None if it is not."""
@@ -161,12 +184,12 @@ class DebertaRetriever:
             return "its words are unlike those calibrated on"
         return None
 
-    def _others(self, query: str, tools: ToolSet, known: list[str]) -> list[str]:
+    def _others(self, query: str, tools: ToolSet, known: _Known) -> tuple[str, ...]:
         """Return the unknown tools to offer."""
-        unknown = [name for name in tools.names if name not in set(known)]
-        if len(unknown) <= ALWAYS_ON:
-            return unknown
-        return list(self._words.select(query, tools.subset(unknown)).tools.names)[:ALWAYS_ON]
+        if len(known.others) <= ALWAYS_ON:
+            return known.others
+        best = self._best_words.select(query, tools.subset(known.others))
+        return best.tools.names[:ALWAYS_ON]
 
     def _by_words(self, query: str, tools: ToolSet) -> Explanation:
         return Explanation(
@@ -180,43 +203,35 @@ class DebertaRetriever:
             promise="nothing is promised: the classifier knows none of these tools",
         )
 
-    def _promise(
-        self,
-        tools: ToolSet,
-        known: list[str],
-        threshold: Threshold | None,
-        strange: str | None,
-    ) -> str:
-        if len(tools) < SMALL_SET:
-            return f"every tool is offered: fewer than {SMALL_SET} are enabled"
-        if strange is not None:
-            return f"every known tool is offered: {strange}"
-        if threshold is None or self.calibration is None:
-            return "nothing is promised: the classifier was not calibrated"
-        void = self.calibration.void(self.scorer.fingerprint, tools)
-        if void is not None:
-            return f"nothing is promised: {void}"
-        unknown = len(tools) - len(known)
-        if unknown > ALWAYS_ON:
-            return f"{threshold.line()}; nothing is promised for the {unknown} unknown tools"
-        return threshold.line()
 
+def _promise(count: int, known: _Known, threshold: Threshold | None, strange: str | None) -> str:
+    """Say what is promised for a request, or why nothing is.
 
-def _rest(tools: ToolSet, known: list[str], others: list[str]) -> dict[str, float]:
-    """Score the unknown tools that are not offered."""
-    seen = {*known, *others}
-    return {name: 0.0 for name in tools.names if name not in seen}
+    Args:
+        count: Number of enabled tools.
+        known: What the classifier knows of them.
+        threshold: The threshold that was used.
+        strange: Why the request is unlike those calibrated on.
+    """
+    if count < SMALL_SET:
+        return f"every tool is offered: fewer than {SMALL_SET} are enabled"
+    if strange is not None:
+        return f"every known tool is offered: {strange}"
+    if known.void is not None or threshold is None:
+        return f"nothing is promised: {known.void}"
+    if len(known.others) > ALWAYS_ON:
+        unknown = f"nothing is promised for the {len(known.others)} unknown tools"
+        return f"{threshold.line()}; {unknown}"
+    return threshold.line()
 
 
 def _edges(
-    retrieved: Retrieved, found: Scores, closed: Mapping[str, float], tools: ToolSet
+    retrieved: Retrieved, found: Scores, closed: Mapping[str, float], known: _Known
 ) -> dict[str, str]:
     """Return, for each tool whose score is another's, that other tool."""
-    producers = producers_of(tools)
     edges = {}
     for name in retrieved.tools.names:
-        if name not in closed or closed[name] <= found.tools[name]:
-            continue
-        readers = [other for other in closed if name in producers[other]]
-        edges[name] = max(readers, key=lambda other: found.tools[other])
+        if name in closed and closed[name] > found.tools[name]:
+            readers = [other for other in known.names if name in known.producers[other]]
+            edges[name] = max(readers, key=lambda other: found.tools[other])
     return edges

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mlx_tinyagent.errors import ModelError
 from mlx_tinyagent.retrieval.words import words
+from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 if TYPE_CHECKING:
     from mlx_tinyagent.models.deberta.tool_heads import ToolClassifier
@@ -58,24 +59,27 @@ class ToolScorer:
     """A classifier folder, loaded on first use and kept.
 
     Args:
-        folder: Hugging Face's layout, with the tool heads or without.
-        labels: Names of the outputs where the folder has none.
+        folder: Hugging Face's layout, with the tool heads or without. Sixteen
+            outputs without names are TinyAgent's tools in label order.
     """
 
-    def __init__(self, folder: Path, *, labels: Sequence[str] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._asked = labels
         self._lock = threading.Lock()
 
     @cached_property
     def _loaded(self) -> tuple[ToolClassifier, UnigramTokenizer]:
+        from mlx_tinyagent.models.deberta.config import DebertaConfig
         from mlx_tinyagent.models.deberta.tool_heads import load_tool_classifier
         from mlx_tinyagent.models.device import setup
         from mlx_tinyagent.models.unigram import UnigramTokenizer
 
         setup()
         tokenizer = UnigramTokenizer.load(self.folder)
-        model = load_tool_classifier(self.folder, labels=self._asked)
+        found = DebertaConfig.read(self.folder / "config.json").labels
+        unnamed = found == tuple(f"LABEL_{index}" for index in range(len(TINYAGENT16)))
+        labels = TINYAGENT16.names if unnamed else None
+        model = load_tool_classifier(self.folder, labels=labels)
         if tokenizer.vocab_size > model.base.config.vocab_size:
             raise ModelError(
                 f"{self.folder}: the tokenizer has {tokenizer.vocab_size} pieces, the model "

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.decode.kv import SegmentKV, cut
-from mlx_tinyagent.decode.tiers import BlockTier, tail_position
-from mlx_tinyagent.prompt.render import header_segment, tool_segment
+from mlx_tinyagent.decode.tiers import BlockTier, ExactTier, tail_position
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
     from mlx_tinyagent.models.language import LanguageModel
-    from mlx_tinyagent.tools.base import ToolSet
+    from mlx_tinyagent.train.parts import Part, Parts
+
+EXACT_BUDGET = 1 << 28  # bytes of sequences kept, for rows that begin alike
 
 
 class PrefixCache:
@@ -24,7 +25,8 @@ class PrefixCache:
     through what it returns.
 
     Args:
-        keys: Keys of the prefix [batch, kv_heads, tokens, head_dim], after RoPE.
+        keys: Keys of the prefix [batch, kv_heads, tokens, head_dim], after RoPE; None
+            for no prefix.
         values: Its values.
         offset: RoPE position of the first token after it.
         mask: True where a new token may look [batch, 1, new, tokens + new];
@@ -38,7 +40,12 @@ class PrefixCache:
     fresh: tuple[mx.array, mx.array] | None = None
 
     def __init__(
-        self, keys: mx.array, values: mx.array, *, offset: int, mask: mx.array | None
+        self,
+        keys: mx.array | None,
+        values: mx.array | None,
+        *,
+        offset: int,
+        mask: mx.array | None = None,
     ) -> None:
         self.keys, self.values, self.offset, self.mask = keys, values, offset, mask
 
@@ -46,6 +53,8 @@ class PrefixCache:
         """Return the prefix followed by the new tokens."""
         import mlx.core as mx
 
+        if self.keys is None or self.values is None:
+            self.keys, self.values = keys[..., :0, :], values[..., :0, :]
         self.fresh = keys, values
         return (  # not computed where nobody reads it
             mx.concatenate([self.keys, keys], axis=2),
@@ -61,7 +70,7 @@ class PrefixCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blocks:
-    """The frozen base model's header and tool blocks, exactly as they are served.
+    """Header and tool blocks, exactly as they are served.
 
     Attributes:
         header: KV of the header.
@@ -137,23 +146,54 @@ def _joined(parts: list[mx.array], width: int) -> mx.array:
     return mx.concatenate([part.astype(first.dtype) for part in parts], axis=2)
 
 
-def build_blocks(model: LanguageModel, tools: ToolSet) -> Blocks:
+class Exact:
+    """Header and tools as one sequence, computed as the exact tier serves them.
+
+    Args:
+        model: The model as it serves: with an adapter that is active after the prefix only.
+        parts: Header and blocks.
+    """
+
+    def __init__(self, model: LanguageModel, parts: Parts) -> None:
+        self._tier = ExactTier(model, store=None, budget=EXACT_BUDGET)
+        self._parts = parts
+
+    def caches(self, offered: Sequence[Sequence[str]], *, new: int) -> list[PrefixCache]:
+        """Compute what one row is offered.
+
+        Args:
+            offered: Tool names of the row; sequences differ in length, so there is one only.
+            new: Tokens that will be computed after it.
+
+        Returns:
+            One cache per layer.
+        """
+        (names,) = offered
+        parts = list(self._parts.of(names))
+        opened = self._tier.open([part.segment for part in parts], [part.ids for part in parts])
+        kv = cut(opened.cache, 0, sum(len(part.ids) for part in parts))
+        return [
+            PrefixCache(keys, values, offset=kv.tokens)
+            for keys, values in zip(kv.keys, kv.values, strict=True)
+        ]
+
+
+def build_blocks(model: LanguageModel, parts: Parts) -> Blocks:
     """Compute header and blocks with the tier that serves them.
 
     Args:
         model: The base model, without an adapter's layers or with an adapter
             that is active after the blocks only.
-        tools: Declarations.
+        parts: Header and blocks.
     """
-    frame = model.tokenizer.chat_frame()
-    ordered = tools.in_prompt_order()
-    segments = [header_segment(frame), *map(tool_segment, ordered)]
-    ids = [segment.encode(model.tokenizer) for segment in segments]
-    opened = BlockTier(model, store=None, budget=1 << 62).open(segments, ids)
-    parts = []
-    start = 0
-    for tokens in ids:
-        parts.append(cut(opened.cache, start, start + len(tokens)))
-        start += len(tokens)
-    names = [tool.name for tool in ordered]
-    return Blocks(header=parts[0], tools=dict(zip(names, parts[1:], strict=True)))
+    tier = BlockTier(model, store=None, budget=1 << 62)
+    header = parts.header
+    length = len(header.ids)
+
+    def block(part: Part) -> SegmentKV:
+        opened = tier.open([header.segment, part.segment], [header.ids, part.ids])
+        # the tier rounded it to 16 bits, so nothing is lost
+        return cut(opened.cache, length, length + len(part.ids)).halved()
+
+    first = cut(tier.open([header.segment], [header.ids]).cache, 0, length)
+    return Blocks(header=first, tools={name: block(part) for name, part in parts.tools.items()})

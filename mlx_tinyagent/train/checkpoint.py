@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from mlx_tinyagent.decode.tiers import TIER_KEY
 from mlx_tinyagent.errors import ConfigError, InputError
 from mlx_tinyagent.files import atomic_folder, atomic_write, readable_errors
 from mlx_tinyagent.models.adapters import ACTIVE_KEY, BASE_KEY, CONFIG, WEIGHTS
@@ -32,10 +33,11 @@ class Progress:
     Attributes:
         step: Updates made.
         examples: Examples seen.
-        best: Lowest validation loss so far; None before the first.
+        best: Validation loss of the best adapter so far; None before the first evaluation.
         best_step: Where it was.
         worse: Evaluations since.
         seconds: Time spent training.
+        best_success: Share of validation rows that it planned right; None where none is planned.
     """
 
     step: int = 0
@@ -44,6 +46,7 @@ class Progress:
     best_step: int = 0
     worse: int = 0
     seconds: float = 0.0
+    best_success: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,16 +124,17 @@ def exists(out: Path) -> bool:
 
 def _same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     before, now = {**found, **found["config"]}, {**wanted, **wanted["config"]}
-    for key in now:
-        if key != "config" and before.get(key) != now[key]:
+    for key in sorted({*before, *now} - {"config"}):
+        if before.get(key) != now.get(key):
             raise ConfigError(
                 f"the checkpoint {folder} was made with {key} {_short(before.get(key))}, this run "
-                f"has {_short(now[key])}; a run goes on with the same settings only"
+                f"has {_short(now.get(key))}; a run goes on with the same settings only"
             )
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    """Return a value for a message; what is left out of a configuration has its default."""
+    text = "at its default" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
@@ -163,8 +167,7 @@ def save_adapter(
     settings = {
         **adapter_config(config, layers=len(cast(Any, model.model).layers)),
         BASE_KEY: model.fingerprint,
-        "prompt_format": FORMAT,
-        ACTIVE_KEY: config.active,
+        **serving_config(config),
         "trained": {
             "step": step,
             "valid_loss": loss,
@@ -182,6 +185,11 @@ def save_adapter(
             temporary.replace(out / WEIGHTS)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def serving_config(config: TrainConfig) -> dict[str, Any]:
+    """Return what serving must know of an adapter: which prompt it reads, and how."""
+    return {"prompt_format": FORMAT, ACTIVE_KEY: config.active, TIER_KEY: config.tier}
 
 
 def adapter_config(config: TrainConfig, *, layers: int) -> dict[str, Any]:

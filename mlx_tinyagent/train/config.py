@@ -8,11 +8,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlx_tinyagent.errors import ConfigError
 
-Attention = Literal["after_blocks", "full"]
+if TYPE_CHECKING:
+    from mlx_tinyagent.decode.tiers import TierName
+
+Attention = Literal["after_blocks", "through_blocks", "full"]
 Active = Literal["after_blocks", "all"]
 FineTune = Literal["lora", "dora"]
 
@@ -25,8 +28,10 @@ class TrainConfig:
         model: Alias, Hub id or folder of the base model.
         tools: Name or file of the tool declarations.
         attention: ``after_blocks``: header and tool blocks are the frozen base
-            model's, the adapter acts on what follows them. ``full``: the adapter
-            acts on the whole prompt, computed for every example.
+            model's, the adapter acts on what follows them. ``through_blocks``: the
+            adapter acts on header and blocks as well, computed once per update for
+            all its examples. ``full``: it acts on the whole prompt, computed for
+            every example.
         fine_tune_type: ``lora`` or ``dora``.
         rank: Rank of the adapter's matrices.
         scale: Factor of the adapter's output (alpha / rank).
@@ -48,7 +53,13 @@ class TrainConfig:
         eval_every: Updates between evaluations; 0 for none but the last.
         eval_rows: Most validation rows.
         save_every: Updates between checkpoints.
-        patience: Evaluations without a better loss that end the run; 0 for never.
+        patience: Evaluations without a better result that end the run; 0 for never.
+        start: Fingerprint of the adapter that the run starts from; empty for a fresh one.
+        exact_share: Share of draws whose prompt is one sequence instead of blocks.
+        mask_names: Share of draws whose tools have made-up names.
+        grad_checkpoint: Compute activations twice instead of keeping them.
+        eval_plans: Validation rows that are planned at each evaluation; the best
+            adapter is then the one that plans most of them right.
     """
 
     model: str = "smollm2-135m"
@@ -76,30 +87,55 @@ class TrainConfig:
     eval_rows: int = 64
     save_every: int = 50
     patience: int = 0
+    start: str = ""
+    exact_share: float = 0.0
+    mask_names: float = 0.0
+    grad_checkpoint: bool = False
+    eval_plans: int = 0
 
     def __post_init__(self) -> None:
         for name, low in _AT_LEAST.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {low}")
-        for name in ("dropout", "all_tools", "dates", "final_rate"):
+        for name in ("dropout", "all_tools", "dates", "final_rate", "exact_share", "mask_names"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for name in ("learning_rate", "scale"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.attention not in get_args(Attention):
-            raise ConfigError(f"attention is {self.attention!r}; it is after_blocks or full")
+            known = ", ".join(get_args(Attention))
+            raise ConfigError(f"attention is {self.attention!r}; it is one of {known}")
         if self.fine_tune_type not in get_args(FineTune):
             raise ConfigError(f"fine_tune_type is {self.fine_tune_type!r}; it is lora or dora")
+        if self.eval_plans > self.eval_rows:
+            raise ConfigError(
+                f"eval_plans is {self.eval_plans}; the validation rows are eval_rows, "
+                f"{self.eval_rows}, at most"
+            )
 
     @property
     def active(self) -> Active:
         """Where the adapter acts when it serves."""
-        return "all" if self.attention == "full" else "after_blocks"
+        return "after_blocks" if self.attention == "after_blocks" else "all"
+
+    @property
+    def tier(self) -> TierName:
+        """How the prompt before the tail is served to the adapter."""
+        return "exact" if self.attention == "full" else "blocks"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return {**dataclasses.asdict(self), "keys": list(self.keys)}
+        """Return it as plain data.
+
+        Settings that came later are left out at their defaults, so that the
+        digests and checkpoints of runs from before them stay what they are.
+        """
+        values = {**dataclasses.asdict(self), "keys": list(self.keys)}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in _LATER or value != getattr(_DEFAULT, name)
+        }
 
     @property
     def digest(self) -> str:
@@ -154,4 +190,7 @@ _AT_LEAST = {
     "eval_rows": 0,
     "save_every": 1,
     "patience": 0,
+    "eval_plans": 0,
 }
+_LATER = ("start", "exact_share", "mask_names", "grad_checkpoint", "eval_plans")
+_DEFAULT = TrainConfig()

@@ -113,6 +113,7 @@ class Event:
         progress: How far the run is.
         update: The update that was made; None for an evaluation.
         valid: Validation loss, for an evaluation.
+        success: Share of validation rows planned right, for an evaluation that plans.
         seconds: What it took.
         iters: Updates the run will have.
     """
@@ -122,6 +123,7 @@ class Event:
     valid: float | None
     seconds: float
     iters: int
+    success: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,7 @@ def run(
     minutes: float | None = None,
     report: Report | None = None,
     stop_after: int | None = None,
+    success: Callable[[], float] | None = None,
 ) -> Finished:
     """Train until the iterations, the time or the patience are used up.
 
@@ -155,6 +158,8 @@ def run(
         minutes: Stop after so much time; the schedule stays that of ``iters``.
         report: Called after every update and evaluation.
         stop_after: Stop after this update, as if time were up.
+        success: Returns the share of validation rows that are solved now. With it, what
+            is kept is what solves most of them; of equals, the one with the lowest loss.
 
     Raises:
         InputError: There is a checkpoint and ``resume`` is not set, or the reverse.
@@ -162,7 +167,7 @@ def run(
         ModelError: The loss became NaN.
         StoreError: The file system refuses.
     """
-    return _Run(trainer, out, report or (lambda event: None)).go(
+    return _Run(trainer, out, report or (lambda event: None), success).go(
         resume=resume, minutes=minutes, stop_after=stop_after
     )
 
@@ -170,8 +175,14 @@ def run(
 class _Run:
     """One call of ``run``."""
 
-    def __init__(self, trainer: Trainable, out: Path, report: Report) -> None:
-        self.trainer, self.out, self.report = trainer, out, report
+    def __init__(
+        self,
+        trainer: Trainable,
+        out: Path,
+        report: Report,
+        success: Callable[[], float] | None,
+    ) -> None:
+        self.trainer, self.out, self.report, self.success = trainer, out, report, success
         self.config, self.workers = trainer.config, trainer.workers
         self.progress = Progress()
         self.saved = -1
@@ -255,19 +266,26 @@ class _Run:
             return
         began = time.monotonic()
         loss = self.trainer.evaluate()
-        best = self.progress.best is None or loss < self.progress.best
-        step = self.progress.step
-        self.progress = dataclasses.replace(
-            self.progress,
-            best=loss if best else self.progress.best,
-            best_step=step if best else self.progress.best_step,
-            worse=0 if best else self.progress.worse + 1,
-        )
-        if best:
+        success = self.success() if self.success is not None else None
+        before = self.progress
+        if self._better(loss, success):
+            self.progress = dataclasses.replace(
+                before, best=loss, best_success=success, best_step=before.step, worse=0
+            )
             self._keep(loss)
+        else:
+            self.progress = dataclasses.replace(before, worse=before.worse + 1)
         seconds = time.monotonic() - began
-        self._log({"valid_loss": loss}, seconds)
-        self._tell(None, loss, seconds)
+        planned = {} if success is None else {"graph_match": success}
+        self._log({"valid_loss": loss, **planned}, seconds)
+        self._tell(None, loss, seconds, success=success)
+
+    def _better(self, loss: float, success: float | None) -> bool:
+        """Whether this is the best evaluation so far: by success, then by loss."""
+        best, solved = self.progress.best, self.progress.best_success
+        if best is None or (success or 0.0) > (solved or 0.0):
+            return True
+        return (success or 0.0) == (solved or 0.0) and loss < best
 
     def _finish(self) -> None:
         if not self._due(self.config.eval_every):
@@ -318,7 +336,14 @@ class _Run:
             kept = [line for line in lines if _step(line) <= self.progress.step]
             atomic_write(path, "".join(kept))
 
-    def _tell(self, update: Update | None, valid: float | None, seconds: float) -> None:
+    def _tell(
+        self,
+        update: Update | None,
+        valid: float | None,
+        seconds: float,
+        *,
+        success: float | None = None,
+    ) -> None:
         if self.workers.rank != 0:
             return
         self.report(
@@ -328,6 +353,7 @@ class _Run:
                 valid=valid,
                 seconds=seconds,
                 iters=self.config.iters,
+                success=success,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mlx_tinyagent.models.forward import hidden_states, logits
 from mlx_tinyagent.models.kernels import LOG2E, exp2
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     import mlx.core as mx
     from mlx import nn
 
-    from mlx_tinyagent.train.cache import Blocks
+    from mlx_tinyagent.train.cache import PrefixCache
     from mlx_tinyagent.train.rows import Drawn
 
 CHUNK = 128  # positions whose logits are in memory together
+
+
+class Before(Protocol):
+    """What comes before the computed tokens."""
+
+    def caches(self, offered: Sequence[Sequence[str]], *, new: int) -> Sequence[PrefixCache]:
+        """Return one cache per layer for rows that are offered these tools."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +41,7 @@ class Inputs:
     ids: mx.array
     spans: tuple[tuple[int, int], ...]
     targets: mx.array
-    cache: list[Any] | None
+    cache: Sequence[PrefixCache] | None
 
     @property
     def count(self) -> int:
@@ -42,27 +50,26 @@ class Inputs:
 
 
 def prepare(
-    rows: Sequence[Drawn], *, blocks: Blocks | None, prompts: Sequence[Sequence[int]] | None = None
+    rows: Sequence[Drawn], *, before: Before | None, prompts: Sequence[Sequence[int]] | None = None
 ) -> Inputs:
     """Put rows into arrays.
 
     Args:
         rows: The rows.
-        blocks: What the frozen base model made of header and tools; None where
-            everything is computed.
+        before: What was made of header and tools; None where everything is computed.
         prompts: In that case, each row's tokens before its tail.
     """
     import mlx.core as mx
 
-    before: Sequence[Sequence[int]] = prompts if prompts is not None else [()] * len(rows)
-    lines = [[*first, *row.tail, *row.plan][:-1] for first, row in zip(before, rows, strict=True)]
+    firsts: Sequence[Sequence[int]] = prompts if prompts is not None else [()] * len(rows)
+    lines = [[*first, *row.tail, *row.plan][:-1] for first, row in zip(firsts, rows, strict=True)]
     width = max(map(len, lines))
     ids = mx.array([line + [0] * (width - len(line)) for line in lines])
     spans = tuple(
         (len(line) - len(row.plan), len(line)) for line, row in zip(lines, rows, strict=True)
     )
     targets = mx.array([token for row in rows for token in row.plan])
-    cache = None if blocks is None else list(blocks.caches([r.tools for r in rows], new=width))
+    cache = None if before is None else before.caches([row.tools for row in rows], new=width)
     return Inputs(ids=ids, spans=spans, targets=targets, cache=cache)
 
 
@@ -70,7 +77,7 @@ def plan_nats(model: nn.Module, inputs: Inputs) -> mx.array:
     """Return the summed negative log-likelihood of the plans' tokens, in float32."""
     import mlx.core as mx
 
-    hidden = hidden_states(model, inputs.ids, inputs.cache)
+    hidden = hidden_states(model, inputs.ids, None if inputs.cache is None else [*inputs.cache])
     wanted = mx.concatenate(
         [hidden[row, start:end] for row, (start, end) in enumerate(inputs.spans)]
     )

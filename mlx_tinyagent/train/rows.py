@@ -21,6 +21,7 @@ from mlx_tinyagent.prompt.render import Request, tail_segment
 if TYPE_CHECKING:
     from mlx_tinyagent.models.tokenizer import ChatFrame, Tokenizer
     from mlx_tinyagent.tools.base import ToolSet
+    from mlx_tinyagent.train.aliases import Aliases
     from mlx_tinyagent.train.config import TrainConfig
 
 HELD_OUT = 0.05  # of the training rows, where there is no validation file
@@ -68,11 +69,13 @@ class Drawn:
         tail: Tokens between the blocks and the plan.
         plan: Tokens of the plan and the end token.
         tools: Names of the offered tools.
+        exact: Whether what is before the tail is one sequence instead of blocks.
     """
 
     tail: tuple[int, ...]
     plan: tuple[int, ...]
     tools: tuple[str, ...]
+    exact: bool = False
 
     @property
     def tokens(self) -> int:
@@ -163,6 +166,8 @@ def draw(
     tokenizer: Tokenizer,
     frame: ChatFrame,
     config: TrainConfig,
+    aliases: Aliases | None = None,
+    exact: bool = False,
 ) -> Drawn:
     """Choose what a row is offered this time, and render its tail.
 
@@ -176,15 +181,20 @@ def draw(
         tokenizer: The model's tokenizer.
         frame: Its chat frame.
         config: How many to draw.
+        aliases: Names that the tools get this time; None for their own.
+        exact: Whether the prompt is one sequence this time.
     """
     offered = _offer(row, chance, tools, config)
     example = row.example
     now = datetime.fromisoformat(example.now) if example.now else None
     if now is None and chance.random() < config.dates:
         now = datetime(2024, 1, 1, 9) + timedelta(days=chance.randrange(1461))
-    request = Request(query=example.query, now=now, history=example.history)
-    tail = tail_segment(request, frame).encode(tokenizer)
-    return Drawn(tail=tuple(tail), plan=row.plan, tools=offered)
+    history, plan = example.history, row.plan
+    if aliases is not None:
+        offered, history = aliases.of(offered), aliases.history(history)
+        plan = (*tokenizer.encode(aliases.plan(example), special=False), plan[-1])
+    tail = tail_segment(Request(query=example.query, now=now, history=history), frame)
+    return Drawn(tail=tuple(tail.encode(tokenizer)), plan=plan, tools=offered, exact=exact)
 
 
 def _offer(row: Row, chance: random.Random, tools: ToolSet, config: TrainConfig) -> tuple[str, ...]:

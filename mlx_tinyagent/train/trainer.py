@@ -6,22 +6,30 @@ configuration, data and step.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlx_tinyagent.decode.engine import Engine
 from mlx_tinyagent.errors import ContextError, ModelError
 from mlx_tinyagent.models import kernels
 from mlx_tinyagent.models.adapters import adapter_parameters, add_layers
-from mlx_tinyagent.prompt.render import header_segment, tool_segment
+from mlx_tinyagent.train.aliases import Aliases, alias_sets
 from mlx_tinyagent.train.batches import batches, chance, place
-from mlx_tinyagent.train.cache import build_blocks
-from mlx_tinyagent.train.checkpoint import adapter_config, save_adapter
+from mlx_tinyagent.train.cache import Exact, build_blocks
+from mlx_tinyagent.train.checkpoint import adapter_config, save_adapter, serving_config
 from mlx_tinyagent.train.loss import Inputs, plan_nats, prepare
+from mlx_tinyagent.train.parts import Parts
+from mlx_tinyagent.train.recompute import recomputed
 from mlx_tinyagent.train.rows import Data, Drawn, Row, draw
+from mlx_tinyagent.train.start import read_start
+from mlx_tinyagent.train.success import solved
+from mlx_tinyagent.train.through import ThroughBlocks
 from mlx_tinyagent.train.workers import Workers
 
 if TYPE_CHECKING:
@@ -29,7 +37,9 @@ if TYPE_CHECKING:
 
     from mlx_tinyagent.models.language import LanguageModel
     from mlx_tinyagent.tools.base import ToolSet
+    from mlx_tinyagent.train.cache import Blocks
     from mlx_tinyagent.train.config import TrainConfig
+    from mlx_tinyagent.train.loss import Before
 
 EVALUATION = -1  # the epoch whose draws evaluation uses
 
@@ -64,9 +74,11 @@ class Trainer:
         data: Rows.
         config: The run's settings.
         workers: The processes that share the work; None for this one alone.
+        start: Folder of an adapter whose weights the run starts from; None for fresh ones.
 
     Raises:
-        ModelError: The model cannot be trained this way, or the keys name no layer.
+        ModelError: The model cannot be trained this way, the keys name no layer, or the
+            adapter to start from is another's.
         ContextError: A row does not fit the model's context.
     """
 
@@ -77,8 +89,8 @@ class Trainer:
         data: Data,
         config: TrainConfig,
         workers: Workers | None = None,
+        start: Path | None = None,
     ) -> None:
-        import mlx.core as mx
         from mlx import nn
         from mlx.optimizers import AdamW
 
@@ -87,20 +99,18 @@ class Trainer:
         self.model, self.tools, self.data, self.config = model, tools, data, config
         self.workers = workers or Workers()
         self._frame = model.tokenizer.chat_frame()
-        self._segments = _encoded(model, tools)
+        self._aliases: tuple[Aliases, ...] = ()
+        if config.mask_names:
+            self._aliases = alias_sets(tools, seed=config.seed)
+        self.parts = Parts(model, [tools, *(aliases.tools for aliases in self._aliases)])
         self._check_lengths()
         frozen = config.attention == "after_blocks"
-        self.blocks = build_blocks(model, tools) if frozen else None
-        model.model.freeze()
-        mx.random.seed(config.seed)
-        layers = len(getattr(model.model, "layers", ()))
-        try:
-            add_layers(model.model, adapter_config(config, layers=layers))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{model.name} cannot take this adapter: {error}") from error
-        if not adapter_parameters(model.model):
-            raise ModelError(f"no layer of {model.name} is called {', '.join(config.keys)}")
-        self._widen()
+        self.blocks = build_blocks(model, self.parts) if frozen else None
+        self._adapt(start)
+        # The model as it serves: what is before the tail is computed as this says.
+        self._served = dataclasses.replace(model, adapter_config=serving_config(config))
+        self._exact = Exact(self._served, self.parts) if frozen else None
+        self._engine: Engine | None = None
         self.optimizer = AdamW(
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
@@ -111,6 +121,25 @@ class Trainer:
         self._lengths = [
             len(draw_.plan) + len(draw_.tail) for draw_ in map(self._plain, data.train)
         ]
+
+    def _adapt(self, start: Path | None) -> None:
+        """Give the model the adapter's layers, fresh or with the weights of another adapter."""
+        import mlx.core as mx
+
+        model, config = self.model, self.config
+        model.model.freeze()
+        mx.random.seed(config.seed)
+        layers = len(getattr(model.model, "layers", ()))
+        try:
+            add_layers(model.model, adapter_config(config, layers=layers))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{model.name} cannot take this adapter: {error}") from error
+        if not adapter_parameters(model.model):
+            raise ModelError(f"no layer of {model.name} is called {', '.join(config.keys)}")
+        if start is not None:
+            weights = read_start(start, config, base=self.base, fresh=self.adapter())
+            model.model.load_weights(list(weights.items()), strict=False)
+        self._widen()
 
     # State
 
@@ -194,25 +223,30 @@ class Trainer:
         Raises:
             ModelError: Loss or gradient is no finite number; nothing was changed.
         """
+        return self.learn(self.batch(step), step)
+
+    def learn(self, drawn: Sequence[Drawn], step: int) -> Update:
+        """Make an update on given rows; otherwise as ``update``."""
         import mlx.core as mx
         from mlx.optimizers import clip_grad_norm
         from mlx.utils import tree_map
 
-        drawn = self.batch(step)
-        rows = self.config.rows
-        parts = [drawn[start : start + rows] for start in range(0, len(drawn), rows)]
+        parts = together(drawn, self.config.rows)
         targets = sum(len(row.plan) for row in drawn)
         gradient = tree_map(mx.zeros_like, self.model.model.trainable_parameters())
         total = 0.0
+        mine = self.workers.share([self._cost(part) for part in parts])
         self.model.model.train()
-        with kernels.fast(self.model.model):
-            for number in self.workers.share([_cost(part) for part in parts]):
-                mx.random.seed(chance(self.config.seed, "dropout", step, number).getrandbits(63))
-                inputs = self.inputs(parts[number])
-                nats, slope = self._gradient(self.model.model, inputs)
-                gradient = tree_map(mx.add, gradient, slope)
-                mx.eval(nats, gradient)
-                total += _number(nats)
+        through = self._through([row for number in mine for row in parts[number]], step)
+        for number in mine:
+            mx.random.seed(chance(self.config.seed, "dropout", step, number).getrandbits(63))
+            nats, slope = self._slope(parts[number], through)
+            gradient = tree_map(mx.add, gradient, slope)
+            mx.eval(nats, gradient)
+            total += _number(nats)
+        if through is not None:
+            with self._lean():
+                gradient = tree_map(mx.add, gradient, through.backward())
         gradient = self.workers.add(gradient)
         (total,) = self.workers.total([total])
         gradient = tree_map(lambda a: a / targets, gradient)
@@ -242,10 +276,14 @@ class Trainer:
         """Return the loss on the validation rows in nats per plan token; NaN without rows."""
         self.model.model.eval()
         drawn = [self._draw(row, EVALUATION, i) for i, row in enumerate(self.data.valid)]
+        mine = [drawn[number] for number in self.workers.share([row.tokens for row in drawn])]
         total = 0.0
-        with kernels.fast(self.model.model):
-            for number in self.workers.share([row.tokens for row in drawn]):
-                total += _number(plan_nats(self.model.model, self.inputs([drawn[number]])))
+        through = self._through(mine, EVALUATION)
+        for row in mine:
+            blocks = self.blocks if through is None else through.blocks(row.tools)
+            inputs = self.inputs([row], blocks)
+            with kernels.fast(self.model.model):
+                total += _number(plan_nats(self.model.model, inputs))
         (total,) = self.workers.total([total])
         count = sum(len(row.plan) for row in drawn)
         return total / count if count else math.nan
@@ -257,11 +295,69 @@ class Trainer:
             self._draw(self.data.train[index], epoch, index) for index in self._epoch(epoch)[number]
         ]
 
-    def inputs(self, rows: Sequence[Drawn]) -> Inputs:
-        """Put rows into arrays."""
-        if self.blocks is not None:
-            return prepare(rows, blocks=self.blocks)
-        return prepare(rows, blocks=None, prompts=[self._prefix(row.tools) for row in rows])
+    def success(self) -> float:
+        """Return the share of the validation rows to be planned whose plans are right.
+
+        They are planned as they would be served: greedily, under the grammar.
+        """
+        rows = self.data.valid[: self.config.eval_plans]
+        self.model.model.eval()
+        if self._engine is None or self.blocks is None:  # else its blocks are the base model's
+            self._engine = Engine(self._served)
+        mine = [rows[number] for number in self.workers.share([1] * len(rows))]
+        (right,) = self.workers.total([float(sum(solved(self._engine, self.tools, mine)))])
+        return right / len(rows)
+
+    def inputs(self, rows: Sequence[Drawn], blocks: Blocks | None = None) -> Inputs:
+        """Put rows into arrays.
+
+        Args:
+            rows: Rows that can share a pass.
+            blocks: Blocks to use; None takes the frozen ones, where there are any.
+        """
+        before: Before | None = blocks or self.blocks
+        if rows[0].exact:
+            before = self._exact
+        if before is not None:
+            return prepare(rows, before=before)
+        return prepare(rows, before=None, prompts=[self.parts.tokens(row.tools) for row in rows])
+
+    def _through(self, rows: Sequence[Drawn], step: int) -> ThroughBlocks | None:
+        """Return header and blocks under the adapter, for rows that it is trained through."""
+        if self.config.attention != "through_blocks":
+            return None
+        names = {name for row in rows if not row.exact for name in row.tools}
+        seed = chance(self.config.seed, "blocks", step).getrandbits(63)
+        with kernels.fast(self.model.model):
+            return ThroughBlocks(self.model.model, self.parts, names, seed=seed)
+
+    def _slope(
+        self, rows: Sequence[Drawn], through: ThroughBlocks | None
+    ) -> tuple[mx.array, dict[str, Any]]:
+        """Return the loss of rows that share a pass, in nats, and its gradient."""
+        if through is not None and not rows[0].exact:
+            with self._lean():
+                return through.gradient(rows)
+        inputs = self.inputs(rows)
+        with self._lean():
+            return self._gradient(self.model.model, inputs)
+
+    @contextlib.contextmanager
+    def _lean(self) -> Iterator[None]:
+        """Compute gradients with the kernels for it, and with little memory if that is wanted."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(kernels.fast(self.model.model))
+            if self.config.grad_checkpoint:
+                stack.enter_context(recomputed(self.model.model))
+            yield
+
+    def _cost(self, rows: Sequence[Drawn]) -> int:
+        """Return about how many tokens rows compute; those of a frozen prefix cost a third."""
+        cost = sum(row.tokens for row in rows)
+        if rows[0].exact:
+            prefix = len(self.parts.tokens(rows[0].tools))
+            cost += prefix if self.blocks is None else prefix // 3
+        return cost
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         settings = self.config
@@ -270,25 +366,28 @@ class Trainer:
         )
 
     def _draw(self, row: Row, epoch: int, number: int) -> Drawn:
-        dice = chance(self.config.seed, "draw", epoch, number)
+        config = self.config
+        # Apart from the rest, so that the other draws are the same with and without.
+        dice = chance(config.seed, "ways", epoch, number)
+        masked = dice.random() < config.mask_names and epoch != EVALUATION
+        aliases = dice.choice(self._aliases) if masked else None
         return draw(
             row,
-            dice,
+            chance(config.seed, "draw", epoch, number),
             tools=self.tools,
             tokenizer=self.model.tokenizer,
             frame=self._frame,
-            config=self.config,
+            config=config,
+            aliases=aliases,
+            exact=dice.random() < config.exact_share and epoch != EVALUATION,
         )
 
     def _plain(self, row: Row) -> Drawn:
         return self._draw(row, EVALUATION, 0)
 
-    def _prefix(self, names: Sequence[str]) -> list[int]:
-        wanted = {"", *names}
-        return [token for name, ids in self._segments if name in wanted for token in ids]
-
     def _check_lengths(self) -> None:
-        prefix = sum(len(ids) for _, ids in self._segments)
+        sets = [self.tools, *(aliases.tools for aliases in self._aliases)]
+        prefix = max(len(self.parts.tokens(tools.names)) for tools in sets)
         for row in (*self.data.train, *self.data.valid):
             total = prefix + len(row.plan) + len(row.example.query)
             if total <= self.model.context:
@@ -310,8 +409,16 @@ class Trainer:
         mx.eval(self.model.model.parameters())
 
 
-def _cost(rows: Sequence[Drawn]) -> int:
-    return sum(row.tokens for row in rows)
+def together(rows: Sequence[Drawn], count: int) -> list[list[Drawn]]:
+    """Split an update's rows into those that share a pass; a prompt of one sequence is alone.
+
+    Args:
+        rows: The rows.
+        count: Most rows of a pass.
+    """
+    blocks = [row for row in rows if not row.exact]
+    passes = [blocks[start : start + count] for start in range(0, len(blocks), count)]
+    return [*passes, *([row] for row in rows if row.exact)]
 
 
 def _number(value: mx.array) -> float:
@@ -326,15 +433,3 @@ def _epoch_batches(
     lengths: tuple[int, ...], batch: int, seed: int, epoch: int, padded: bool
 ) -> list[list[int]]:
     return batches(lengths, batch=batch, seed=seed, epoch=epoch, padded=padded)
-
-
-def _encoded(model: LanguageModel, tools: ToolSet) -> list[tuple[str, list[int]]]:
-    """Return the tokens of header (under an empty name) and blocks, in prompt order."""
-    frame, tokenizer = model.tokenizer.chat_frame(), model.tokenizer
-    blocks: list[tuple[str, Any]] = [
-        (tool.name, tool_segment(tool)) for tool in tools.in_prompt_order()
-    ]
-    return [
-        (name, segment.encode(tokenizer))
-        for name, segment in [("", header_segment(frame)), *blocks]
-    ]

@@ -37,7 +37,7 @@ class ScriptedPlanner:
             encode=lambda text, special=True: [0],
         )
         self.engine = SimpleNamespace(
-            model=SimpleNamespace(tokenizer=tokenizer),
+            model=SimpleNamespace(tokenizer=tokenizer, adapter_config={}),
             complete=lambda ids, max_tokens: "I plan, I do not talk.",
         )
 

@@ -53,7 +53,7 @@ def test_expected_and_measured_kl_agree(
 ) -> None:
     """Within a factor of two for single matrices, over two orders of magnitude."""
     folder = make_model("judged", tie_word_embeddings=tied)
-    table = sensitivity.measure(Blockwise(folder), plans, FORMATS)
+    table = sensitivity.measure(lambda: Blockwise(folder), plans, FORMATS)
     names = [
         sensitivity.EMBEDDING,
         "model.layers.0.self_attn.k_proj",

@@ -242,3 +242,27 @@ def test_requests_are_grouped_by_their_words() -> None:
     """Fifteen words are short, sixteen are long."""
     assert group_of("word " * 15) == "short"
     assert group_of("word " * 16) == "long"
+
+
+def test_sixteen_unnamed_outputs_are_tinyagents_tools(folder: Path) -> None:
+    """A checkpoint without names, such as one trained elsewhere, is read in label order."""
+    named = ToolScorer(folder).score(QUERY)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(index): f"LABEL_{index}" for index in range(16)}
+    config["label2id"] = {f"LABEL_{index}": index for index in range(16)}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    assert ToolScorer(folder).score(QUERY).tools == named.tools
+
+
+def test_a_checkpoint_of_other_labels_knows_none_of_the_tools(folder: Path) -> None:
+    """Its scores are not used for tools that only share a place with them."""
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(index): f"topic_{index}" for index in range(16)}
+    del config["label2id"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+    found = DebertaRetriever(folder).explain(QUERY, TINYAGENT16)
+
+    assert found.promise == "nothing is promised: the classifier knows none of these tools"
+    assert {"send_sms", "get_phone_number"} <= set(found.retrieved.tools.names)

@@ -1,8 +1,8 @@
 """A llama written out in plain MLX: explicit positions, explicit mask, no cache, nothing shared.
 
-The adapter's product is added where ``active`` says so; keys and values of the
+The adapter's product is added where ``adapted`` says so; keys and values of the
 tokens in ``rounded`` are seen in 16 bits by the tokens in ``active``, as blocks
-are kept.
+are kept. Gradients pass as if nothing were rounded.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def hidden(
     active: mx.array,
     rounded: mx.array,
     scale: float,
+    adapted: mx.array | None = None,
 ) -> mx.array:
     """Return the hidden states after the last norm [tokens, hidden]."""
     heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
     size = config["head_dim"]
-    on = active[:, None].astype(mx.float32)
+    on = (active if adapted is None else adapted)[:, None].astype(mx.float32)
 
     def linear(name: str, x: mx.array) -> mx.array:
         y = x @ weights[f"{name}.weight"].T
@@ -55,7 +56,8 @@ def hidden(
         return x.reshape(-1, count, size).transpose(1, 0, 2)
 
     def kept(x: mx.array) -> mx.array:
-        return mx.where(rounded[:, None], x.astype(mx.float16).astype(mx.float32), x)
+        less = mx.stop_gradient(x.astype(mx.float16).astype(mx.float32) - x)
+        return x + mx.where(rounded[:, None], less, 0.0)
 
     x = weights["model.embed_tokens.weight"][ids]
     for index in range(config["num_hidden_layers"]):

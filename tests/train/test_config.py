@@ -34,6 +34,9 @@ def test_a_configuration_survives_being_written() -> None:
         ({"attention": "half"}, "attention is 'half'"),
         ({"fine_tune_type": "full"}, "fine_tune_type is 'full'"),
         ({"keys": "q_proj"}, "keys is 'q_proj'"),
+        ({"mask_names": 1.5}, "mask_names is 1.5; it must be from 0 to 1"),
+        ({"grad_checkpoint": 1}, "grad_checkpoint is 1; expected bool"),
+        ({"eval_plans": 9, "eval_rows": 8}, "eval_plans is 9; the validation rows are eval_rows"),
     ],
 )
 def test_wrong_settings_are_named(values: dict[str, Any], message: str) -> None:
@@ -52,3 +55,29 @@ def test_the_rate_rises_then_falls_as_a_cosine() -> None:
     assert config.rate(60) == pytest.approx(0.55)
     assert config.rate(110) == pytest.approx(0.1)
     assert config.rate(1000) == pytest.approx(0.1)
+
+
+def test_runs_from_before_a_setting_came_keep_their_digest() -> None:
+    """Later settings are left out at their defaults, so old checkpoints and digests stay valid."""
+    old = TrainConfig().as_dict()
+
+    assert not {"start", "exact_share", "mask_names", "grad_checkpoint", "eval_plans"} & set(old)
+    assert TrainConfig().digest.startswith("9576c862ce4252db")  # as of the first version
+    assert TrainConfig.from_dict(old).as_dict() == old
+    assert TrainConfig(mask_names=0.2).as_dict()["mask_names"] == 0.2
+    assert TrainConfig(mask_names=0.2).digest != TrainConfig().digest
+
+
+def test_what_an_adapter_is_served_on_follows_from_how_it_was_trained() -> None:
+    """Where it acts, and from which tier the prompt before the tail comes."""
+    ways = {
+        attention: (config.active, config.tier)
+        for attention in ("after_blocks", "through_blocks", "full")
+        for config in [TrainConfig.from_dict({"attention": attention})]
+    }
+
+    assert ways == {
+        "after_blocks": ("after_blocks", "blocks"),
+        "through_blocks": ("all", "blocks"),
+        "full": ("all", "exact"),
+    }

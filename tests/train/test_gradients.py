@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlx_tinyagent.decode.tiers import tail_position
 from mlx_tinyagent.models import kernels
 from mlx_tinyagent.prompt.render import header_segment, tool_segment
 from mlx_tinyagent.train.loss import nats, plan_nats, prepare
@@ -24,7 +25,7 @@ def disturb(trainer: Trainer) -> None:
 
     key = mx.random.key(11)
     values = [
-        (name, mx.random.normal(value.shape, key=mx.random.split(key, 2)[0]) * 0.2)
+        (name, mx.random.normal(value.shape, key=mx.random.split(key, 2)[0]) * 0.05)
         for name, value in trainer.adapter().items()
     ]
     trainer.model.model.update(tree_unflatten(values))
@@ -40,8 +41,13 @@ def relative(found: dict[str, Any], wanted: dict[str, Any]) -> float:
     return worst
 
 
-def unshared(trainer: Trainer, row: Drawn) -> tuple[Any, dict[str, Any]]:
-    """Compute loss and gradient in one pass over the whole prompt, under the blocks' mask."""
+def unshared(
+    trainer: Trainer, row: Drawn, *, everywhere: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Compute loss and gradient in one pass over the whole prompt, under the blocks' mask.
+
+    ``everywhere``: the adapter acts on header and blocks as well.
+    """
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
@@ -52,16 +58,19 @@ def unshared(trainer: Trainer, row: Drawn) -> tuple[Any, dict[str, Any]]:
         tool_segment(tool).encode(tokenizer)
         for tool in trainer.tools.subset(row.tools).in_prompt_order()
     ]
-    assert trainer.blocks is not None
-    start = trainer.blocks.position(row.tools)
     rest = [*row.tail, *row.plan][:-1]
     parts = [header, *blocks, rest]
     owner = np.concatenate([np.full(len(part), index) for index, part in enumerate(parts)])
-    places = [np.arange(len(header)), *(len(header) + np.arange(len(b)) for b in blocks)]
-    positions = np.concatenate([*places, start + np.arange(len(rest))])
     order = np.arange(len(owner))
     tail = owner == len(parts) - 1
-    same = (owner[:, None] == owner[None]) | (owner[None] == 0) | tail[:, None]
+    if row.exact:
+        positions, same, rounded = order, np.full((1, 1), True), np.full(len(owner), False)
+    else:
+        start = tail_position(len(header), [len(block) for block in blocks])
+        places = [np.arange(len(header)), *(len(header) + np.arange(len(b)) for b in blocks)]
+        positions = np.concatenate([*places, start + np.arange(len(rest))])
+        same = (owner[:, None] == owner[None]) | (owner[None] == 0) | tail[:, None]
+        rounded = (owner > 0) & ~tail
     mask = same & (order[:, None] >= order[None])
     flat = dict(tree_flatten(trainer.model.model.parameters()))
     weights = {name.replace(".linear.", "."): v for name, v in flat.items() if "lora_" not in name}
@@ -76,7 +85,8 @@ def unshared(trainer: Trainer, row: Drawn) -> tuple[Any, dict[str, Any]]:
             positions=mx.array(positions),
             mask=mx.array(mask),
             active=mx.array(tail),
-            rounded=mx.array((owner > 0) & ~tail),
+            adapted=mx.array(tail | everywhere),
+            rounded=mx.array(rounded),
             scale=trainer.config.scale,
         )[-len(row.plan) :]
         scores = states @ weights["model.embed_tokens.weight"].T
@@ -107,6 +117,27 @@ def test_sharing_the_prefix_changes_no_gradient(make_trainer: MakeTrainer, swapp
     assert len(rows) >= 2
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_prompt_of_one_sequence_gives_the_gradient_of_one(
+    make_trainer: MakeTrainer, everywhere: bool
+) -> None:
+    """Rows without blocks have plain causal attention, the adapter on all of it or after it."""
+    from mlx.utils import tree_flatten
+
+    attention = "through_blocks" if everywhere else "after_blocks"
+    trainer = make_trainer(attention=attention, exact_share=1.0)
+    disturb(trainer)
+    rows = [row for row in trainer.batch(0) if len(row.tools) > 1]
+
+    for row in rows:
+        assert row.exact
+        loss, gradient = unshared(trainer, row, everywhere=everywhere)
+        found, tree = trainer._slope([row], None)
+        assert float(found) == pytest.approx(float(loss), rel=1e-5)
+        assert relative(dict(tree_flatten(tree)), gradient) < 1e-4
+    assert len(rows) >= 2
+
+
 @pytest.mark.parametrize("attention", ["after_blocks", "full"])
 def test_rows_together_give_the_sum_of_rows_alone(
     make_trainer: MakeTrainer, attention: str
@@ -117,8 +148,8 @@ def test_rows_together_give_the_sum_of_rows_alone(
 
     trainer = make_trainer(attention=attention)
     disturb(trainer)
-    rows = trainer.batch(1)
-    assert len({len(row.tools) for row in rows}) > 1
+    drawn = map(trainer.batch, range(9))
+    rows = next(rows for rows in drawn if len({len(row.tools) for row in rows}) > 1)
     assert len({row.tokens for row in rows}) > 1
 
     loss, gradient = trainer._gradient(trainer.model.model, trainer.inputs(rows))
@@ -137,7 +168,7 @@ def test_the_loss_is_over_plan_and_end_token_alone(make_trainer: MakeTrainer) ->
 
     trainer = make_trainer(attention="full")
     row = Drawn(tail=(5, 6, 7), plan=(8, 9, 2), tools=())
-    inputs = prepare([row], blocks=None, prompts=[[3, 4]])
+    inputs = prepare([row], before=None, prompts=[[3, 4]])
     assert inputs.ids.tolist() == [[3, 4, 5, 6, 7, 8, 9]]
     assert inputs.spans == ((4, 7),)
     assert inputs.targets.tolist() == [8, 9, 2]

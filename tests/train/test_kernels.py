@@ -43,7 +43,7 @@ def test_exp2_is_exact_to_rounding() -> None:
 def test_attention_and_its_gradient_equal_mlx(
     llama: Any, base: Path, shape: tuple[int, int, int, int, int]
 ) -> None:
-    """Output and gradients agree with MLX's attention over prefix and new tokens joined."""
+    """Output and gradients, the prefix's too, agree with MLX's attention over both joined."""
     import mlx.core as mx
 
     batch, heads, groups, count, before = shape
@@ -55,17 +55,18 @@ def test_attention_and_its_gradient_equal_mlx(
     )
     weight = mx.random.normal((batch, heads, count, 8), key=mx.random.split(key, 6)[5])
 
-    def loss(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        cache = PrefixCache(past_k, past_v, offset=0, mask=None) if before else None
+    def loss(q: mx.array, k: mx.array, v: mx.array, past_k: mx.array, past_v: mx.array) -> mx.array:
+        cache = PrefixCache(past_k, past_v, offset=0) if before else None
         keys, values = cache.update_and_fetch(k, v) if cache else (k, v)
         out = llama.scaled_dot_product_attention(
             q, keys, values, cache=cache, scale=0.35, mask="causal"
         )
         return mx.sum(out * weight)
 
-    wanted = mx.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
+    arrays = (q, k, v, past_k, past_v)
+    wanted = mx.value_and_grad(loss, argnums=(0, 1, 2, 3, 4))(*arrays)
     with kernels.fast(load(base).model):
-        found = mx.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
+        found = mx.value_and_grad(loss, argnums=(0, 1, 2, 3, 4))(*arrays)
         mx.eval(found)
 
     assert np.allclose(np.asarray(found[0]), np.asarray(wanted[0]), rtol=1e-5)

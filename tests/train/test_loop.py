@@ -38,7 +38,16 @@ def losses(out: Path) -> list[tuple[int, float]]:
     return [(entry["step"], entry.get("loss", entry.get("valid_loss"))) for entry in entries]
 
 
-@pytest.mark.parametrize("settings", [{}, {"dropout": 0.3, "rows": 2}, {"fine_tune_type": "dora"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"dropout": 0.3, "rows": 2},
+        {"fine_tune_type": "dora"},
+        {"attention": "through_blocks", "dropout": 0.3, "exact_share": 0.3, "rows": 2},
+        {"mask_names": 0.5, "exact_share": 0.5, "grad_checkpoint": True},
+    ],
+)
 def test_a_resumed_run_ends_in_the_same_bytes(
     make_trainer: MakeTrainer, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
@@ -182,6 +191,10 @@ def test_runs_do_not_mix(make_trainer: MakeTrainer, tmp_path: Path) -> None:
         run(make_trainer(), out)
     with pytest.raises(ConfigError, match="made with batch 4, this run has 3"):
         run(make_trainer(batch=3), out, resume=True)
+    with pytest.raises(
+        ConfigError, match=r"made with mask_names at its default, this run has 0\.5"
+    ):
+        run(make_trainer(mask_names=0.5), out, resume=True)
 
 
 def test_a_damaged_checkpoint_is_one_line(make_trainer: MakeTrainer, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mlx_tinyagent.models.language import LanguageModel, load
 from mlx_tinyagent.prompt.render import Request, render
 from mlx_tinyagent.tools.base import ToolSet
 from mlx_tinyagent.train.loop import run
+from mlx_tinyagent.train.loss import Inputs
 from mlx_tinyagent.train.rows import Drawn
 from mlx_tinyagent.train.trainer import Trainer
 from tests.train.conftest import MakeTrainer
@@ -48,11 +49,12 @@ def trained(make_trainer: MakeTrainer, out: Path, **settings: Any) -> Trainer:
     return trainer
 
 
-def training_logits(trainer: Trainer, row: Drawn) -> np.ndarray:
+def training_logits(trainer: Trainer, row: Drawn, inputs: Inputs | None = None) -> np.ndarray:
     """Return the logits of the plan's tokens as training computes them."""
-    inputs = trainer.inputs([row])
+    inputs = inputs or trainer.inputs([row])
     start, end = inputs.spans[0]
-    states = hidden_states(trainer.model.model, inputs.ids, inputs.cache)[0, start:end]
+    cache = None if inputs.cache is None else list(inputs.cache)
+    states = hidden_states(trainer.model.model, inputs.ids, cache)[0, start:end]
     return np.asarray(logits(trainer.model.model, states))
 
 
@@ -84,6 +86,27 @@ def test_serving_computes_the_logits_of_training(
         wanted = training_logits(trainer, row)
         assert np.allclose(served_logits(engine, row, tools), wanted, atol=2e-4)
         assert not np.allclose(served_logits(bare, row, tools), wanted, atol=0.1)
+
+
+def test_blocks_that_were_trained_through_are_the_adapters_own(
+    make_trainer: MakeTrainer, tmp_path: Path, base: Path, tools: ToolSet
+) -> None:
+    """They are served as blocks, computed under the adapter, with the logits of training."""
+    trainer = trained(make_trainer, tmp_path / "run", attention="through_blocks")
+    model = load(base, adapter=tmp_path / "run")
+    engine = Engine(model, store=KVStore(tmp_path / "kv", model))
+    bare = load(base)
+    assert engine.options.tier == "blocks"
+    assert not model.after_blocks
+    assert KVStore(tmp_path, model).key(["a"], [1]) != KVStore(tmp_path, bare).key(["a"], [1])
+
+    rows = trainer.batch(0)
+    opened = trainer._through(rows, 0)
+    assert opened is not None
+    for row in rows:
+        inputs = trainer.inputs([row], opened.blocks(row.tools))
+        wanted = training_logits(trainer, row, inputs)
+        assert np.allclose(served_logits(engine, row, tools), wanted, atol=2e-4)
 
 
 def test_full_attention_serves_on_the_exact_tier(

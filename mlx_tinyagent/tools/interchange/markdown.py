@@ -49,13 +49,18 @@ def read_page(content: bytes, *, stem: str = "", folder: str = "") -> Content:
     return Content(records=(page,))
 
 
-def write_page(page: Page) -> str:
-    """Write a note: as it was read where nothing changed, else with its own fields renewed."""
+def write_page(page: Page, place: str = "") -> str:
+    """Write a note: as it was read where nothing changed, else with its own fields renewed.
+
+    Args:
+        page: The note as it is now.
+        place: Name of the folder that the file will lie in.
+    """
     if page.text:
         read = read_page(page.text.encode("utf-8", "replace")).records[0]
         if (
             isinstance(read, Page)
-            and read.folder in ("", page.folder)
+            and (read.folder or place) == page.folder
             and replace(read, uid=page.uid, folder=page.folder) == page
         ):
             return page.text

@@ -54,14 +54,19 @@ def save(store: Store, folder: Path, zone: tzinfo | None = None) -> Saved:
         writer = _Writer(store, zone)
         contents = [*writer.files()]
     for path, content in contents:
-        with readable_errors(folder / path):
-            (folder / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(folder, path.parent)
         atomic_write(folder / path, content, private=True)
     for box in ("inbox", "drafts"):
         for part in ("cur", "new", "tmp"):  # what makes a folder a Maildir
-            with readable_errors(folder):
-                (folder / "mail" / box / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(folder, Path("mail", box, part))
     return Saved(files=len(contents), left_out=tuple(writer.left_out))
+
+
+def _make_folder(top: Path, inner: Path) -> None:
+    """Make a folder and those around it, each for the user alone."""
+    with readable_errors(top):
+        for place in (*reversed(inner.parents), inner):
+            (top / place).mkdir(mode=0o700, exist_ok=True)
 
 
 class _Writer:
@@ -152,7 +157,7 @@ class _Writer:
                 uid, text = self._names.of("note", row.pop("id"))
                 page = Page(uid=uid, text=text, folder=place["name"], **row)
                 path = Path("notes") / where / f"{file_name(page.name, taken)}.md"
-                yield path, _bytes(write_page(page))
+                yield path, _bytes(write_page(page, where))
 
     def _members(self, table: str, owner: str, column: str, row: Row) -> tuple[str, ...]:
         sql = f"SELECT {column} AS value FROM {table} WHERE {owner} = ? ORDER BY position"

@@ -119,7 +119,8 @@ class Mailbox:
             if stored.uid not in _uids(session, f"UID {stored.uid}"):
                 return False
             _said(session.uid("STORE", str(stored.uid), "+FLAGS.SILENT", r"(\Deleted)"), "delete")
-            if "UIDPLUS" in session.capabilities:  # a plain EXPUNGE would take others along
+            (able, *_) = _said(session.capability(), "say what it can do")  # more than before login
+            if b"UIDPLUS" in bytes(able or b"").upper().split():  # EXPUNGE would take others along
                 _said(session.uid("EXPUNGE", str(stored.uid)), "delete")
             return True
 

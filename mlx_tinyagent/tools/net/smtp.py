@@ -83,8 +83,9 @@ def _deliver(session: smtplib.SMTP, account: Account, content: bytes) -> None:
     except (OSError, smtplib.SMTPException) as error:
         reason = f"{host} did not say whether it took the mail: {words(error)}"
         raise NetError(reason, sent=True) from error
-    if code != 250:
-        raise NetError(f"{host} did not take the mail: {_said(text)}", sent=False)
+    if code != 250:  # only a code of refusal is a refusal
+        refused = 400 <= code < 600
+        raise NetError(f"{host} did not take the mail: {_said(text)}", sent=not refused)
 
 
 def _said(text: bytes | str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.retrieval.calibration import close_scores, lower_bound, producers_of
 from mlx_tinyagent.retrieval.deberta import DebertaRetriever
-from mlx_tinyagent.retrieval.guarantee import GROUPS, calibrate, group_of
+from mlx_tinyagent.retrieval.guarantee import GROUPS, MISS, calibrate, group_of
 from mlx_tinyagent.retrieval.scorer import Scores, ToolScorer
 from mlx_tinyagent.train.tool_rag.plots import draw_kept, draw_precision_recall, draw_reliability
 
@@ -54,32 +55,52 @@ def finish(out: Path, data: Data, tools: ToolSet) -> list[str]:
         StoreError: The file system refuses.
     """
     folder = out / CLASSIFIER
-    scorer = ToolScorer(folder)
-    lines = []
-    needing = [row for row in data.calibration if row.kind == "tool"]
-    if needing:
-        found = calibrate(
-            [row.text for row in needing],
-            [row.any_of for row in needing],
-            scorer.score_all([row.text for row in needing]),
-            tools=tools,
-            weights=scorer.fingerprint,
-            data=_digest(needing),
-        )
-        found.save(folder)
-        lines += [f"{group}: {found.threshold(group).line()}" for group in GROUPS]
-    else:
-        lines.append("no calibration rows need a tool: nothing is promised")
+    lines = calibrate_folder(folder, data.calibration, tools)
     rows = data.test or data.valid
     if not rows:
         return [*lines, "no rows to test on"]
-    judged = judge(scorer, rows, tools)
+    judged = judge(ToolScorer(folder), rows, tools)
     report = measure(DebertaRetriever(folder), judged, tools)
     atomic_write(out / "report.json", json.dumps(report, indent=2) + "\n")
     for name, draw in _PLOTS.items():
         atomic_write(out / "plots" / name, draw(judged, tools.names))
     lines += [_line(name, figures) for name, figures in report["figures"].items()]
     return lines
+
+
+def calibrate_folder(
+    folder: Path, rows: Sequence[Row], tools: ToolSet, *, miss: Mapping[str, Fraction] = MISS
+) -> list[str]:
+    """Write ``calibration.json`` beside a classifier.
+
+    Args:
+        folder: The classifier.
+        rows: Requests that it was not trained on; those that need no tool are left out.
+        tools: Declarations.
+        miss: Accepted share of incomplete requests per group.
+
+    Returns:
+        What is promised, a line per group of requests.
+
+    Raises:
+        ModelError: The classifier is damaged or foreign.
+        StoreError: The folder cannot be written.
+    """
+    needing = [row for row in rows if row.kind == "tool"]
+    if not needing:
+        return ["no calibration rows need a tool: nothing is promised"]
+    scorer = ToolScorer(folder)
+    found = calibrate(
+        [row.text for row in needing],
+        [row.any_of for row in needing],
+        scorer.score_all([row.text for row in needing]),
+        tools=tools,
+        weights=scorer.fingerprint,
+        data=_digest(needing),
+        miss=miss,
+    )
+    found.save(folder)
+    return [f"{group}: {found.threshold(group).line()}" for group in GROUPS]
 
 
 def judge(scorer: ToolScorer, rows: Sequence[Row], tools: ToolSet) -> list[Judged]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -40,9 +40,21 @@ class Node:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def ask_many(self, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Send requests in one go and return their answers."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"".join(json.dumps(r).encode() + b"\n" for r in requests))
+        self._process.stdin.flush()
+        return [json.loads(self._process.stdout.readline()) for _ in requests]
+
+    def new_world(self) -> int:
+        """Return the number of applications that nobody has used yet."""
+        return next(self._worlds)
+
     def world(self, content: World | None = None) -> int:
         """Make applications, with the mails and notes of a world in them."""
-        number = next(self._worlds)
+        number = self.new_world()
         data = content or {}
         mails = [
             {

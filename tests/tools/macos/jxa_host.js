@@ -1,6 +1,6 @@
 // Runs the package's scripts against recording applications: a line of JSON in, a line out.
 //
-// In:  { world, script, argv, fail? }        one run of a script
+// In:  { world, script, argv, fail?, drop? } one run of a script; drop: the world is not used again
 //      { world, fill: { mails, notes } }     the start of a world
 // Out: { output, calls, unknown } or { done }
 //
@@ -11,6 +11,7 @@ const fs = require("fs");
 const readline = require("readline");
 const vm = require("vm");
 
+const EMPTY = vm.createContext({}); // a script sees the language and its four names, nothing else
 const worlds = new Map();
 const compiled = new Map();
 
@@ -139,9 +140,12 @@ function read(world, thing, name) {
   return thing.values[name];
 }
 
-function shown(value) {
+function shown(given) {
+  const value = raw(given);
   if (value && value.kind !== undefined) return shownItem(value);
-  return value instanceof Date ? value.getTime() : value;
+  if (value instanceof Date) return value.getTime();
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, shown(part)]));
 }
 
 function shownItem(thing) {
@@ -271,10 +275,16 @@ function runScript(request) {
   world.fail = request.fail || null;
   if (!compiled.has(request.script)) {
     const source = fs.readFileSync(request.script, "utf8");
-    compiled.set(request.script, new vm.Script(`${source}\nrun;`, { filename: request.script }));
+    const wrapped = `(function (Application, Path, ObjC, $) {${source}\nreturn run;})`;
+    compiled.set(
+      request.script,
+      new vm.Script(wrapped, { filename: request.script }).runInContext(EMPTY)
+    );
   }
-  const run = compiled.get(request.script).runInContext(vm.createContext(globals(world)));
+  const known = globals(world);
+  const run = compiled.get(request.script)(known.Application, known.Path, known.ObjC, known.$);
   const output = run(request.argv);
+  if (request.drop) worlds.delete(request.world);
   return { output, calls: world.calls, unknown: world.unknown };
 }
 

@@ -59,10 +59,14 @@ def test_a_flood_ends_the_program() -> None:
 
 def test_a_program_that_closes_its_output_still_has_a_deadline() -> None:
     """The end of output is not the end of the program."""
-    assert Runner(deadline_s=0.3).run("/bin/sh", "-c", "exec >&- 2>&-; sleep 60").ending == "deadline"
+    assert (
+        Runner(deadline_s=0.3).run("/bin/sh", "-c", "exec >&- 2>&-; sleep 60").ending == "deadline"
+    )
 
 
-def test_a_missing_program_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without osascript nothing raises."""
     monkeypatch.setenv("PATH", str(tmp_path))
     answer = Runner().script("probe", {"app": "Mail"}, writes=True)
@@ -75,7 +79,7 @@ STDERR = {
     -1743: "execution error: Not authorized to send Apple events to Mail. (-1743)",
     -1728: "Ausführungsfehler: „missing“ kann nicht gelesen werden. (-1728)",
     -600: "执行错误:应用程序没有运行。 (-600)\n",
-    -128: "erreur (12) d’exécution : l’utilisateur a annulé. (-128)",
+    -128: "erreur (12) pendant la lecture : annulé. (-128)",
     -1712: "execution error: AppleEvent timed out. (-1712)",
     0: "Segmentation fault",
 }

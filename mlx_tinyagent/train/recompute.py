@@ -1,0 +1,70 @@
+"""Gradient checkpointing: a layer keeps its inputs alone, and is computed again for its gradient.
+
+mlx-lm has this for layers without a cache. Here what a layer finds in its cache
+is an input like any other, so a gradient passes into a prefix too, and the
+second time dropout leaves out what it left out the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mlx_tinyagent.train.cache import PrefixCache
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    from mlx import nn
+
+
+@contextlib.contextmanager
+def recomputed(model: nn.Module) -> Iterator[None]:
+    """Let a model's layers be computed twice instead of kept while the block runs.
+
+    Args:
+        model: mlx-lm's module.
+    """
+    inner: Any = model
+    kinds = {type(layer) for layer in inner.model.layers}
+    originals = {kind: kind.__call__ for kind in kinds}
+    weights = model.trainable_parameters()
+    for kind, original in originals.items():
+        kind.__call__ = _twice(original)
+    try:
+        yield
+    finally:
+        for kind, original in originals.items():
+            kind.__call__ = original
+        model.update(weights)  # computing again left its own copies in the layers
+
+
+def _twice(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer's call that keeps its inputs alone."""
+    import mlx.core as mx
+
+    def call(
+        layer: nn.Module, x: mx.array, mask: Any = None, cache: PrefixCache | None = None
+    ) -> Any:
+        state: Any = mx.random.state
+
+        def run(
+            weights: Any, key: mx.array, x: mx.array, before: list[mx.array]
+        ) -> tuple[mx.array, ...]:
+            layer.update(weights)
+            state[0] = key
+            if cache is None:
+                return (original(layer, x, mask, None), state[0])
+            keys, values = before or (None, None)
+            view = PrefixCache(keys, values, offset=cache.offset, mask=cache.mask)
+            out = original(layer, x, mask, view)
+            return (out, state[0], *(view.fresh or ()))
+
+        before = [] if cache is None or cache.keys is None else [cache.keys, cache.values]
+        weights = layer.trainable_parameters()
+        out, state[0], *fresh = mx.checkpoint(run)(weights, state[0], x, before)
+        if cache is not None and fresh:
+            cache.fresh = (fresh[0], fresh[1])
+        return out
+
+    return call
