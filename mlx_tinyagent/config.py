@@ -79,6 +79,21 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What stands for options that are not given; the table ``[use]``, empty where unset.
+
+    Attributes:
+        model: Alias, Hub id or folder.
+        adapter: Adapter folder that goes with the model.
+        tools: Name or file of a tool set.
+    """
+
+    model: str = ""
+    adapter: str = ""
+    tools: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the user may set in ``config.toml``.
 
@@ -88,6 +103,7 @@ class Settings:
         max_recipients: More of them are always asked about.
         tool_seconds: How long one tool may take.
         send_wait_seconds: How long a real send waits in the outbox, to be recalled.
+        use: Model, adapter and tools to use where an option does not say.
     """
 
     mode: Mode = "ask"
@@ -95,6 +111,7 @@ class Settings:
     max_recipients: int = 5
     tool_seconds: float = 120.0
     send_wait_seconds: float = 10.0
+    use: Use = Use()
 
 
 def settings(places: Paths | None = None) -> Settings:
@@ -124,6 +141,7 @@ def _settings(data: Mapping[str, Any], where: str) -> Settings:
         "tool_seconds": lambda value: float(value) if _number(value, int | float, 1) else None,
         "send_wait_seconds": lambda value: float(value) if _number(value, int | float, 0) else None,
         "rules": lambda value: _rules(value, where),
+        "use": _use,
     }
     chosen: dict[str, Any] = {}
     for name, value in data.items():
@@ -143,6 +161,7 @@ _WANTED = {
     "tool_seconds": "a number of seconds, 1 or more",
     "send_wait_seconds": "a number of seconds, 0 or more",
     "rules": 'tables such as: [[rules]] verdict = "deny", tool = "send_sms"',
+    "use": "a table of texts: model, adapter, tools",
 }
 
 
@@ -162,6 +181,13 @@ def _rules(value: object, where: str) -> tuple[Rule, ...] | None:
 
 
 _RULE_KEYS = {"verdict", "tool", "to"}
+
+
+def _use(value: object) -> Use | None:
+    known = set(Use.__slots__)
+    if not isinstance(value, dict) or value.keys() - known:
+        return None
+    return Use(**value) if all(isinstance(text, str) for text in value.values()) else None
 
 
 def _number(value: object, kind: Any, least: float) -> bool:

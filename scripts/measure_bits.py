@@ -1,9 +1,11 @@
 """Measure quality against bits: KL and NLL of plans, read by quantized models.
 
-    python scripts/measure_bits.py ROWS.jsonl [--model M] [--adapter A] --out DIR
+    python scripts/measure_bits.py ROWS.jsonl --calibrate OTHERS.jsonl --out DIR
+    python scripts/measure_bits.py --table --out DIR
 
 Calibrates on rows of another file (``--calibrate``) and judges ``--rows`` rows
-of this one. Every point is written as a folder, read back and judged through
+of this one; ``--blocks`` as an adapter that acts after the tool blocks is
+served. Every point is written as a folder, read back and judged through
 its unpacked weights. Appends one line of JSON per point to DIR/points.jsonl
 and goes on where it was interrupted.
 """
@@ -50,14 +52,20 @@ POINTS: list[dict[str, Any]] = [
 def main() -> None:
     """Measure all points that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--calibrate", type=Path, required=True)
+    parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("--calibrate", type=Path)
+    parser.add_argument("--table", action="store_true", help="print what was measured")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--blocks", action="store_true", help="tool blocks side by side")
     options = parser.parse_args()
+    if options.table:
+        print_table(options.out / "points.jsonl")
+        return
+    if options.file is None or options.calibrate is None:
+        parser.error("name a file of rows and --calibrate")
     options.out.mkdir(parents=True, exist_ok=True)
     path = local_path(options.model)
     assert path is not None, "pull the model first"
@@ -82,6 +90,44 @@ def main() -> None:
         with log.open("a") as file:
             file.write(json.dumps({"point": point, **found}) + "\n")
         print(point, found, flush=True)
+
+
+def print_table(path: Path) -> None:
+    """Print a Markdown table of all points, and the knee of the default recipe's curve."""
+    points = [json.loads(line) for line in path.read_text().splitlines()]
+    points.sort(key=lambda found: (found["bits_on_disk"], found["kl"]))
+    print(
+        "| recipe | bits | on disk | MB | KL | NLL | same choice |\n|---|---|---|---|---|---|---|"
+    )
+    for found in points:
+        point = found["point"]
+        parts = [point.get("mode", "affine"), point.get("recipe", "mixed")]
+        parts += [point.get("method", "gptq")] if parts[0] == "affine" else []
+        parts.append(f"groups of {QuantizeConfig(**point).group}")
+        print(
+            f"| {', '.join(parts)} | {found['bits']:.2f} | {found['bits_on_disk']:.2f} "
+            f"| {found['bytes'] / 1e6:.1f} | {found['kl']:.4f} | {found['nll']:.3f} "
+            f"| {100 * found['agreement']:.1f} % |"
+        )
+    curve = [f for f in points if set(f["point"]) <= {"bits", "recipe"}]
+    curve = [f for f in curve if f["bits"] >= 8 or "recipe" not in f["point"]]
+    print(f"\nreference: NLL {points[0]['nll_reference']:.3f}, {points[0]['rows']} rows")
+    if len(curve) > 2:
+        print(f"knee: {knee([(f['bits'], f['kl']) for f in curve]):g} bits")
+
+
+def knee(curve: list[tuple[float, float]]) -> float:
+    """Return the bits at which a falling curve lies farthest below its chord.
+
+    Source:
+        Satopaa et al. 2011, Finding a "Kneedle" in a Haystack.
+    """
+    (first, high), (last, low) = curve[0], curve[-1]
+
+    def below(point: tuple[float, float]) -> float:
+        return (last - point[0]) / (last - first) - (point[1] - low) / (high - low)
+
+    return max(curve, key=below)[0]
 
 
 def _reference(source: pipeline.Source, held: rows.Rows, path: Path) -> score.Reading:

@@ -32,6 +32,7 @@ from mlx_tinyagent.plan.graph import as_calls
 from mlx_tinyagent.plan.schema import Plan, Step
 from mlx_tinyagent.tools.backend import Action, Contact, Host
 from mlx_tinyagent.tools.base import Effect, ToolSet
+from mlx_tinyagent.tools.external import BackendError
 from mlx_tinyagent.tools.results import (
     Ambiguous,
     Candidate,
@@ -381,7 +382,10 @@ class _Run:
         self._record(outcome)
 
     def _prepare(self, step: Step) -> Prepared | Result:
-        return prepare(step, self.tools[step.tool], self.host, self.results, self.choices)
+        try:
+            return prepare(step, self.tools[step.tool], self.host, self.results, self.choices)
+        except BackendError as refused:  # contacts or files could not be read
+            return refused.result
 
     def _lost(self, step: Step) -> int:
         """Return the number of a step that this one reads and that gave no value; 0 if none."""

@@ -30,7 +30,7 @@ from mlx_tinyagent.act.policy import Decision
 from mlx_tinyagent.act.resolve import Prepared, fill, lowest
 from mlx_tinyagent.act.show import arguments, clock_changes, effects
 from mlx_tinyagent.plan.schema import Plan, Step
-from mlx_tinyagent.tools.backend import Action, Backend, Host, Recoverable, Transactional
+from mlx_tinyagent.tools.backend import Action, Backend, Host, Recoverable, Sender, Transactional
 from mlx_tinyagent.tools.base import Effect, Kind, Tool, ToolSet
 from mlx_tinyagent.tools.results import Failed, Ok, Origin, Result, Skipped, Unknown, Value
 
@@ -329,6 +329,26 @@ def take_back(backend: Backend, record: str) -> Result:
     if not isinstance(backend, Recoverable):
         return Failed(reason=f"the backend {backend.name} cannot take it back")
     return backend.undo(record)
+
+
+def send(backend: Backend, kind: str, payload: Mapping[str, Any], *, key: str) -> Result:
+    """Send one message of the outbox for good.
+
+    Args:
+        backend: What can send.
+        kind: ``mail`` or ``message``.
+        payload: Recipients, subject, text, files.
+        key: What the message carries.
+
+    Returns:
+        ``Ok`` if it went, ``Failed`` if it surely did not, ``Unknown`` if nobody can tell.
+    """
+    if not isinstance(backend, Sender):
+        return Failed(reason=f"the backend {backend.name} cannot send")
+    try:
+        return backend.deliver(kind, payload, key=key)
+    except Exception as error:  # it may have gone before the error came
+        return Unknown(reason=str(error) or type(error).__name__)
 
 
 def _acting(backend: Backend, action: Action | None) -> Backend:

@@ -249,6 +249,19 @@ class Journal:
                 _tell(runs[entry.run], entry)
         return list(runs.values())
 
+    def has_unfinished(self) -> bool:
+        """Whether a run has no end: it was cut off, or is at work in another process.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        return bool(
+            self.store.rows(
+                "SELECT 1 FROM journal AS begun WHERE kind = 'plan' AND NOT EXISTS "
+                "(SELECT 1 FROM journal WHERE run = begun.run AND kind = 'end') LIMIT 1"
+            )
+        )
+
     def verify(self) -> int:
         """Check every entry against its hash and the one before.
 

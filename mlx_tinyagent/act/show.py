@@ -111,9 +111,9 @@ def clock_change(local: datetime, zone: tzinfo | None = None) -> str:
     except (OverflowError, OSError, ValueError):
         return ""
     if back != local.replace(fold=0):
-        return f"{local:%H:%M} does not exist on that day: clocks go forward, to {back:%H:%M}"
+        return f"{local:%H:%M} does not exist on that day: clocks are put forward"
     if first.utcoffset() != second.utcoffset():
-        return f"{local:%H:%M} comes twice on that day: clocks go back; the first one is taken"
+        return f"{local:%H:%M} comes twice on that day: clocks are put back"
     return ""
 
 

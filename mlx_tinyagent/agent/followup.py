@@ -40,6 +40,10 @@ _TITLE = re.compile(
     r"[\"'\u201c]?(?P<title>[^\"\u201c\u201d\n]{1,120}?)[\"'\u201d]?\s*[.!]*",
     re.IGNORECASE,
 )
+_CANCEL = re.compile(
+    rf"{_LEAD}(?:cancel|delete|remove|scrap|drop)\s+(?:it|that|this)(?:\s+(?:again|please))*\s*[.!]*",
+    re.IGNORECASE,
+)
 _SPLIT = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+|\s*&\s*", re.IGNORECASE)
 _NAME = re.compile(r"[^\W\d_][\w.'\u2019-]*(?:\s+[^\W\d_][\w.'\u2019-]*){0,3}|[^@\s]+@[^@\s]+")
 # Words that no name begins with: with them the request says more than a name.
@@ -53,6 +57,13 @@ _CHANGERS = {
     "change_event": "change_event",
     "create_reminder": "change_reminder",
     "change_reminder": "change_reminder",
+}
+_CANCELERS = {
+    "create_calendar_event": "cancel_event",
+    "change_event": "cancel_event",
+    "create_reminder": "cancel_reminder",
+    "change_reminder": "cancel_reminder",
+    "create_note": "delete_note",
 }
 _NEW = {
     "change_event": {"when": "new_start", "title": "new_title", "people": "add_invitees"},
@@ -109,6 +120,8 @@ def follow_up(
         is_person: Whether a name is someone's: "add eggs" invites nobody.
     """
     line = text.strip()
+    if _CANCEL.fullmatch(line):
+        return _canceled(earlier, tools)
     if match := _TITLE.fullmatch(line):
         return _renamed(match["title"].strip(), earlier, tools)
     if match := _PEOPLE.fullmatch(line):
@@ -226,6 +239,17 @@ def _renamed(title: str, earlier: Earlier, tools: ToolSet) -> FollowUp | None:
         if earlier.ran:
             return _change(step, earlier, tools, "title", title)
         return FollowUp(plan=edited(earlier.plan, step.id, place, title))
+    return None
+
+
+def _canceled(earlier: Earlier, tools: ToolSet) -> FollowUp | None:
+    """Plan to delete what the last step made that can be deleted."""
+    for step in reversed(earlier.plan.steps):
+        name, key = _CANCELERS.get(step.tool, ""), earlier.records.get(step.id, "")
+        title = step.args[0] if step.args else None
+        if name in tools and key and isinstance(title, str):
+            args = [title, *(_default(param) for param in tools[name].params[1:])]
+            return FollowUp(plan=Plan((Step(1, name, tuple(args)),)), rows={title: key})
     return None
 
 

@@ -301,11 +301,15 @@ class Session:
     ) -> Reply:
         once = replace(callbacks, choose=_once(callbacks.choose))
         plan, rows = draft.plan, dict(draft.rows)
+        meant: dict[str, str] = {}  # what was chosen, which may be a name that others gave
         self.agent.history[:] = self.request(text).history  # words of the user's own count
         for left in reversed(range(MAX_QUESTIONS)):
             if ask is not None:
                 plan = self._dated(plan, ask)
-            grounded = self._grounded(plan, rows, once)
+            grounded = plan
+            for said, value in meant.items():
+                grounded = _replaced(grounded, said, value)
+            grounded = self._grounded(grounded, rows, once)
             if on_plan is not None:
                 on_plan(plan)
             try:
@@ -315,7 +319,7 @@ class Session:
             except RefusedError:
                 self._note(text, write(plan), "refused")
                 raise
-            fixed = self._asked(plan, reply, ask, once) if left else None
+            fixed = self._asked(plan, reply, ask, once, meant) if left else None
             if fixed is None:
                 break
             plan = fixed
@@ -395,7 +399,12 @@ class Session:
         return plan
 
     def _asked(
-        self, plan: Plan, reply: Reply, ask: Ask | None, callbacks: Callbacks
+        self,
+        plan: Plan,
+        reply: Reply,
+        ask: Ask | None,
+        callbacks: Callbacks,
+        meant: dict[str, str],
     ) -> Plan | None:
         """Settle what stopped a plan by asking; None if nothing did, or no answer came.
 
@@ -416,7 +425,8 @@ class Session:
                         return None
                     if tools[outcome.tool].returns.value in ("email", "phone"):
                         return None  # a lookup gives the value itself: nothing to write anew
-                    return _replaced(plan, said, chosen.value)
+                    meant[said] = chosen.value  # not into the plan: later prompts have that
+                    return plan
                 case NotFound(what=what) if what.startswith(("contact ", "file ", "note ")):
                     said = _quoted(what)
                     if not _written(plan, said):

@@ -42,14 +42,16 @@ class ThreadedPlanner:
 
     Args:
         make: Makes the planner; runs on that thread.
-        retriever: Chooses tools for a request that is being typed, as the planner's own does.
+        retriever: Chooses tools for a request that is being typed; None takes the planner's own.
         worker: The thread.
 
     Raises:
         TinyAgentError: The model cannot be loaded.
     """
 
-    def __init__(self, make: Callable[[], Planner], retriever: Retriever, worker: Worker) -> None:
+    def __init__(
+        self, make: Callable[[], Planner], retriever: Retriever | None, worker: Worker
+    ) -> None:
         self._worker = worker
         self._planner = worker.call(lambda check: make())
         self._retriever = retriever
@@ -85,5 +87,8 @@ class ThreadedPlanner:
 
     def _extend(self, request: Request) -> int:
         engine = self._planner.engine
-        tools = self._retriever.select(retrieval_query(request), self.tools).tools
+        if self._retriever is None:
+            tools = self._planner._retrieve(request, None).tools
+        else:
+            tools = self._retriever.select(retrieval_query(request), self.tools).tools
         return engine.extend(render(request, tools, engine.model.tokenizer.chat_frame()))

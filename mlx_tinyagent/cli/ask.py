@@ -23,6 +23,7 @@ from mlx_tinyagent.cli.common import (
     status,
     tools_option,
 )
+from mlx_tinyagent.cli.journal import tell_of_cut_off
 from mlx_tinyagent.errors import ContextError, InputError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def ask(
     with open_backend(backend) as store, contextlib.ExitStack() as spinner:
         planner = make_planner(load_model(model, adapter), tools)
         agent = make_agent(tools, store, planner)
+        tell_of_cut_off(agent.journal)
         spinner.enter_context(status("Planning"))
         with contextlib.redirect_stdout(sys.stderr):  # what tools print is no answer
             # The spinner ends when the plan is checked; from then on the terminal is the user's.
@@ -104,6 +106,7 @@ def run(plan_file: Path, as_json: bool, yes: bool, tools_name: str, backend: str
     plan = parse(_read_plan(plan_file), tools)
     with open_backend(backend) as store, contextlib.redirect_stdout(sys.stderr):
         agent = make_agent(tools, store, None)
+        tell_of_cut_off(agent.journal)
         reply = agent.run_plan(plan, write(plan), "", callbacks(yes=yes), typed=True)
     return _print(reply, as_json=as_json, dry_run=False)
 

@@ -11,6 +11,7 @@ from typing import cast
 
 import click
 
+from mlx_tinyagent.cli.bench_train import bench_train
 from mlx_tinyagent.cli.common import (
     adapter_option,
     load_model,
@@ -27,7 +28,10 @@ DEFAULT_CONTESTANTS = "mlx-lm,mlx-lm-cache,cold,exact,blocks"
 
 @click.group()
 def bench() -> None:
-    """Measure latency."""
+    """Measure latency, and how fast training is."""
+
+
+bench.add_command(bench_train)
 
 
 @bench.command()

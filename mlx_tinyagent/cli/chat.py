@@ -14,7 +14,6 @@ from mlx_tinyagent.cli.common import (
     load_tool_set,
     make_agent,
     make_planner,
-    make_retriever,
     model_option,
     open_backend,
 )
@@ -99,7 +98,7 @@ def load_resident(
 
     planner = ThreadedPlanner(
         lambda: make_planner(load_model(model, adapter), tools, settings.retrieval),
-        make_retriever(settings.retrieval),
+        None,
         worker,
     )
     return Resident(model, adapter, planner)

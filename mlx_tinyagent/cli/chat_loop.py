@@ -18,7 +18,7 @@ from mlx_tinyagent.agent.writers.book import DraftBook
 from mlx_tinyagent.cli import chat_file
 from mlx_tinyagent.cli.chat_approval import Approval
 from mlx_tinyagent.cli.chat_commands import Leave, options, run_command
-from mlx_tinyagent.cli.chat_input import Interrupts, Line, Reader, Words, edit_text
+from mlx_tinyagent.cli.chat_input import QUOTES, Interrupts, Line, Reader, Words, edit_text
 from mlx_tinyagent.cli.chat_settings import Settings
 from mlx_tinyagent.cli.chat_view import RunView, footer
 from mlx_tinyagent.cli.common import check_query, dim, interactive
@@ -180,8 +180,13 @@ class Chat:
             click.echo(report(), err=True)
 
     def typed(self, text: str) -> None:
-        """Read along: what is typed so far is computed ahead."""
-        if self.settings.ahead == "on" and text.strip() and not text.lstrip().startswith("/"):
+        """Read along: what is typed so far is computed ahead, word by word.
+
+        A word that is not over may become another, and need other tools.
+        """
+        whole = text[-1:].isspace() or text[-1:] in ",.;:!?"
+        request = text.strip() and not text.lstrip().startswith(("/", QUOTES))
+        if self.settings.ahead == "on" and whole and request:
             self.resident.planner.read_along(self.session.request(text))
 
     # Requests

@@ -207,9 +207,11 @@ def _plain(text: str) -> str:
 
 
 def load_tool_set(name: str) -> ToolSet:
-    """Return the tool set of a ``--tools`` option."""
+    """Return the tool set of a ``--tools`` option; a Python file is asked about first."""
+    from mlx_tinyagent.cli.consent import check_code
     from mlx_tinyagent.tools.loading import load_tools
 
+    check_code(name)
     return load_tools(name)
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlx_tinyagent.cli.common import tools_option
+from mlx_tinyagent.cli.common import load_tool_set, tools_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlx_tinyagent.datasets.paraphrase import Rewriter
-    from mlx_tinyagent.tools.base import ToolSet
 
 FILE = click.Path(path_type=Path)
 FORMAT_NAMES = (  # importers.FORMATS, written out so that --help loads nothing
@@ -109,7 +108,7 @@ def check(
     from mlx_tinyagent.datasets.split import expanded, leaks
     from mlx_tinyagent.errors import InputError
 
-    tools = _tools(tools_name) if tools_name else None
+    tools = load_tool_set(tools_name) if tools_name else None
     result: dict[str, Any] = {"files": []}
     paths = expanded(files)
     for path in paths:
@@ -200,6 +199,7 @@ def split(file: Path, out: Path, valid: float, test: float, seed: int, threshold
 @click.option("--valid", default=1000, show_default=True, help="Rows of valid.jsonl.")
 @click.option("--test", default=1000, show_default=True, help="Rows of test.jsonl.")
 @click.option("--mine", "mined_file", type=FILE, help="Silver rows to take phrasing patterns from.")
+@click.option("--phrases", "phrases_file", type=FILE, help="Your own phrases for the tools (JSON).")
 @click.option("--workers", type=int, help="Processes. [default: one per core]")
 @tools_option
 def synth(
@@ -209,19 +209,24 @@ def synth(
     valid: int,
     test: int,
     mined_file: Path | None,
+    phrases_file: Path | None,
     workers: int | None,
     tools_name: str,
 ) -> None:
     """Generate train.jsonl, valid.jsonl and test.jsonl for a tool set, offline."""
     from mlx_tinyagent.datasets.synth.generate import Mined, SynthConfig, synthesize
     from mlx_tinyagent.datasets.synth.mine import mine
+    from mlx_tinyagent.datasets.synth.own_phrases import merged, read_phrases
 
+    tools = load_tool_set(tools_name)
     mined = mine(mined_file) if mined_file is not None else Mined()
+    if phrases_file is not None:
+        mined = merged(mined, read_phrases(phrases_file, tools))
     config = SynthConfig(seed=seed, count=count, valid=valid, test=test, mined=mined.digest())
     with _progress() as progress:
         report = synthesize(
             out,
-            _tools(tools_name),
+            tools,
             config,
             mined=mined,
             workers=workers or os.cpu_count() or 1,
@@ -268,7 +273,7 @@ def paraphrase(
         raise UsageError("--endpoint needs --endpoint-model")
     if not 0 < share <= 1:
         raise UsageError(f"--share is {share}; it must be above 0 and at most 1")
-    tools = _tools(tools_name)
+    tools = load_tool_set(tools_name)
     report = ParaphraseReport()
     answers = out.with_name(out.name + ".answers")
     rows = rewritten(
@@ -312,12 +317,6 @@ def report(file: Path, out: Path, title: str, seed: int) -> None:
 
     atomic_write(out, render(read_examples(file), title=title or file.name, seed=seed))
     _say(f"written to {out}")
-
-
-def _tools(name: str) -> ToolSet:
-    from mlx_tinyagent.tools.loading import load_tools
-
-    return load_tools(name)
 
 
 def _say(text: str) -> None:

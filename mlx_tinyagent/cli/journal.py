@@ -18,7 +18,7 @@ from mlx_tinyagent.cli.common import (
     tools_option,
 )
 from mlx_tinyagent.config import paths
-from mlx_tinyagent.errors import RefusedError
+from mlx_tinyagent.errors import RefusedError, StoreError
 
 if TYPE_CHECKING:
     from mlx_tinyagent.act.journal import Journal, LoggedRun
@@ -146,6 +146,21 @@ def _alone(stack: contextlib.ExitStack, journal: Journal) -> None:
 
     if lock := at_work(journal.store, alone=True):
         stack.callback(lock.close)
+
+
+def tell_of_cut_off(journal: Journal | None) -> None:
+    """Say on stderr that a run was cut off, if one was; nothing is done about it here."""
+    from mlx_tinyagent.act.journal import at_work
+
+    if journal is None or not journal.has_unfinished():
+        return
+    try:
+        lock = at_work(journal.store, alone=True)
+    except StoreError:  # it is at work elsewhere
+        return
+    if lock is not None:
+        lock.close()
+    click.echo("An earlier run was cut off: mlx-tinyagent resume", err=True)
 
 
 def run_lines(run: LoggedRun) -> list[str]:

@@ -30,6 +30,8 @@ COMMANDS = {
     "demo-data": ("inspect", "Fill the local store with a made-up world."),
     "store": ("store", "Export or erase the whole store."),
     "interchange": ("store_files", "Import and export calendars, contacts, mails and notes."),
+    "init": ("init", "Begin an agent with tools of your own in DIR."),
+    "use": ("use", "Save the model, adapter and tools to use; alone, show them."),
     "doctor": ("inspect", "Say what was found on this machine."),
 }
 
@@ -54,7 +56,8 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlx-tinyagent")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Private function calling on your own machine.
 
     A small language model plans a request with the tools it is given; the plan
@@ -63,6 +66,10 @@ def cli() -> None:
     Standard output carries the answer, or one JSON document with --json;
     everything else goes to standard error.
     """
+    from mlx_tinyagent.cli.use import USERS, defaults
+
+    if ctx.invoked_subcommand in USERS:
+        defaults(ctx, ctx.invoked_subcommand)
 
 
 def main() -> None:

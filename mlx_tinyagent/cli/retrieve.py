@@ -104,7 +104,8 @@ def calibrate(source: Path, classifier: Path, tools_name: str, recall: float | N
     """
     from collections import Counter
 
-    from mlx_tinyagent.retrieval.guarantee import GROUPS, MISS
+    from mlx_tinyagent.retrieval.groups import GROUPS
+    from mlx_tinyagent.retrieval.guarantee import MISS
     from mlx_tinyagent.train.tool_rag.finish import calibrate_folder
     from mlx_tinyagent.train.tool_rag.rows import read_rows
 

@@ -38,6 +38,7 @@ _FIELDS: tuple[tuple[str, Any, str], ...] = (
     ("dropout", float, "Share of hidden states left out."),
     ("unknown", float, "Share of tokens read as unknown while training."),
     ("hinge", float, "Weight of the loss on the lowest needed score."),
+    ("ngrams", str, "Source whose long rows n-grams are fitted on, for long requests."),
     ("seed", int, "Decides weights, order and dropout."),
     ("eval-every", int, "Updates between evaluations."),
     ("eval-rows", int, "Most validation rows."),
@@ -120,7 +121,7 @@ def tool_rag(
         f"examples{best}",
         err=True,
     )
-    for line in finish(out, data, tools):
+    for line in finish(out, data, tools, ngrams=config.ngrams):
         click.echo(line, err=True)
     click.echo(f"the classifier is in {out / 'classifier'}", err=True)
 

@@ -63,6 +63,7 @@ class Tokenizer:
     def __init__(self, folder: Path, *, n_vocab: int | None = None) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._inner_lock = threading.Lock()  # encode switches a setting of ``_inner``
         self._inner = _read_tokenizer(folder / "tokenizer.json")
         self._config = _optional_json(folder / "tokenizer_config.json")
         size = self._inner.get_vocab_size(with_added_tokens=True)
@@ -83,8 +84,9 @@ class Tokenizer:
                 token of that name. Pass False for text from outside, which
                 must not be able to close a turn.
         """
-        inner = self._inner if special else self._literal
-        ids: list[int] = inner.encode(text, add_special_tokens=False).ids
+        with self._inner_lock:
+            self._inner.encode_special_tokens = not special  # a copy would be 130 ms to load
+            ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -93,7 +95,8 @@ class Tokenizer:
         Bytes that do not form a character (a sequence cut in the middle of
         one) come out as U+FFFD.
         """
-        text: str = self._inner.decode(list(ids), skip_special_tokens=False)
+        with self._inner_lock:
+            text: str = self._inner.decode(list(ids), skip_special_tokens=False)
         return text
 
     def token_bytes(self, token: int) -> bytes:
@@ -175,17 +178,16 @@ class Tokenizer:
 
         with self._lock:
             if self._guide is None:
+                with self._inner_lock:
+                    self._inner.encode_special_tokens = False
+                    described = self._inner.to_str()
                 self._guide = llguidance.LLTokenizer(
-                    self._inner.to_str(), n_vocab=self.vocab_size, eos_token=sorted(self.eos_ids)
+                    described,
+                    n_vocab=self.vocab_size,
+                    eos_token=sorted(self.eos_ids),
+                    slices=[],  # no faster masks under these grammars, and 100 ms to prepare
                 )
             return self._guide
-
-    @functools.cached_property
-    def _literal(self) -> tokenizers.Tokenizer:
-        """A copy that reads the names of special tokens as plain text."""
-        literal = _read_tokenizer(self.folder / "tokenizer.json")
-        literal.encode_special_tokens = True
-        return literal
 
     def _is_byte_level(self) -> bool:
         return '"ByteLevel"' in repr_json(self._inner.decoder)

@@ -18,7 +18,8 @@ from mlx_tinyagent.errors import ConfigError
 from mlx_tinyagent.retrieval.base import SMALL_SET, Retrieved, keep
 from mlx_tinyagent.retrieval.bm25 import BM25Config, BM25Retriever
 from mlx_tinyagent.retrieval.calibration import KEEP_ALL, Threshold, close_scores, producers_of
-from mlx_tinyagent.retrieval.guarantee import GROUPS, Calibration, group_of, load_calibration
+from mlx_tinyagent.retrieval.groups import GROUPS, group_of
+from mlx_tinyagent.retrieval.guarantee import Calibration, load_calibration
 from mlx_tinyagent.retrieval.scorer import Scores, ToolScorer
 from mlx_tinyagent.retrieval.words import words
 from mlx_tinyagent.tools.base import ToolSet

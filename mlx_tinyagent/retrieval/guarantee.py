@@ -25,19 +25,17 @@ from mlx_tinyagent.retrieval.calibration import (
     pac_threshold,
     producers_of,
 )
+from mlx_tinyagent.retrieval.groups import GROUPS, SHORT_WORDS, group_of
 from mlx_tinyagent.retrieval.scorer import Scores
-from mlx_tinyagent.retrieval.words import words
 from mlx_tinyagent.tools.base import ToolSet
 
 FORMAT = "mlx-tinyagent-tool-calibration-1"
 CALIBRATION_FILE = "calibration.json"
 
-SHORT_WORDS = 15  # most words of a short request
-GROUPS = ("short", "long")
-MISS = {"short": Fraction(1, 20), "long": Fraction(1, 50)}
-"""Accepted share of incomplete requests. For short ones it is as much as their labels
-allow: rules made those, and a few in a hundred are wrong."""
-NO_TOOL_MISS = Fraction(1, 50)
+MISS = {"short": Fraction(1, 20), "long": Fraction(1, 20)}
+"""Accepted share of incomplete requests: about as much as the labels allow, of which a few in
+a hundred are wrong."""
+NO_TOOL_MISS = Fraction(1, 20)
 STRANGE = Fraction(1, 200)  # of the calibration requests are called unlike the others
 _DIGITS = 6
 
@@ -128,11 +126,6 @@ class Calibration:
             "needs": {group: list(self.needs[group]) for group in GROUPS},
         }
         atomic_write(folder / CALIBRATION_FILE, json.dumps(body) + "\n")
-
-
-def group_of(query: str) -> str:
-    """Return the group of a request."""
-    return "short" if len(words(query)) <= SHORT_WORDS else "long"
 
 
 def calibrate(

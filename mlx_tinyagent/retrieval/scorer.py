@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from mlx_tinyagent.errors import ModelError
+from mlx_tinyagent.retrieval.logistic import Floats, sigmoid
+from mlx_tinyagent.retrieval.ngrams import MIX_FILE, NGRAM_FILE, NgramMix
 from mlx_tinyagent.retrieval.words import words
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
     from mlx_tinyagent.models.deberta.tool_heads import ToolClassifier
     from mlx_tinyagent.models.unigram import UnigramTokenizer
 
-Floats = npt.NDArray[np.float64]
-
 WINDOW = 128  # tokens read at once, special ones included
 OVERLAP = 32
 MAX_WINDOWS = 8  # of one request: the first ones and the last
 BATCH = 32  # windows per forward pass
 MULTIPLE = 8  # lengths are rounded up to it
 UNKNOWN_PIECES = 8  # a run of unknown characters is one piece, however long
-WEIGHT_FILES = ("config.json", "model.safetensors", "tool_heads.safetensors", "tokenizer.json")
+WEIGHT_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tool_heads.safetensors",
+    "tokenizer.json",
+    NGRAM_FILE,
+    MIX_FILE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,10 @@ class ToolScorer:
             )
         return model, tokenizer
 
+    @cached_property
+    def _mix(self) -> NgramMix | None:
+        return NgramMix.load(self.folder, self._loaded[0].labels)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the known tools."""
@@ -106,12 +116,41 @@ class ToolScorer:
         """Score one request."""
         return self.score_all([query])[0]
 
+    def logits(self, queries: Sequence[str]) -> Floats:
+        """Return what the classifier alone says, [queries, labels].
+
+        Args:
+            queries: Anything, empty texts included.
+        """
+        return self._encode(queries)[0]
+
     def score_all(self, queries: Sequence[str]) -> list[Scores]:
         """Score requests, in batches of near length.
 
         Args:
             queries: Anything, empty texts included.
         """
+        logits, needs, encoded, parts = self._encode(queries)
+        model, tokenizer = self._loaded
+        if self._mix is not None:
+            logits = self._mix.mix(queries, logits)
+        found, likely = sigmoid(logits), sigmoid(needs)
+        return [
+            Scores(
+                tools=dict(zip(model.labels, map(float, found[number]), strict=True)),
+                any_tool=float(likely[number]),
+                pieces_per_word=(
+                    _pieces(encoded[number], tokenizer.unk_id) / max(len(words(query)), 1)
+                ),
+                whole=_is_whole(parts[number], encoded[number]),
+            )
+            for number, query in enumerate(queries)
+        ]
+
+    def _encode(
+        self, queries: Sequence[str]
+    ) -> tuple[Floats, Floats, list[list[int]], list[list[list[int]]]]:
+        """Return logits per label and of "any tool", tokens, and the windows they were read in."""
         with self._lock:  # one forward pass at a time; loading too
             model, tokenizer = self._loaded
             encoded = tokenizer.encode_batch(queries, max_length=1 << 30)
@@ -126,18 +165,7 @@ class ToolScorer:
                 for row, (number, _) in enumerate(chosen):
                     logits[number] = np.maximum(logits[number], by_tool[row])
                     needs[number] = max(needs[number], any_tool[row])
-        found = _sigmoid(logits)
-        likely = _sigmoid(needs)
-        return [
-            Scores(
-                tools=dict(zip(model.labels, map(float, found[number]), strict=True)),
-                any_tool=float(likely[number]),
-                pieces_per_word=_pieces(encoded[number], tokenizer.unk_id)
-                / max(len(words(query)), 1),
-                whole=_is_whole(parts[number], encoded[number]),
-            )
-            for number, query in enumerate(queries)
-        ]
+        return logits, needs, encoded, parts
 
 
 def _pieces(ids: Sequence[int], unknown: int) -> int:
@@ -168,10 +196,3 @@ def _forward(model: ToolClassifier, rows: Sequence[Sequence[int]]) -> tuple[Floa
     logits, any_tool = model(batch.input_ids, batch.attention_mask)
     mx.eval(logits, any_tool)
     return np.array(logits, dtype=np.float64), np.array(any_tool, dtype=np.float64)
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    """Return 1 / (1 + exp(-logits)) without overflow."""
-    small = np.exp(-np.abs(logits))
-    result: Floats = np.where(logits >= 0, 1.0, small) / (1.0 + small)
-    return result

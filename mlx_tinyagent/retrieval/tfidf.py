@@ -119,9 +119,13 @@ class TfidfModel:
     weights: Floats
     bias: Floats
 
+    def logits(self, queries: Sequence[str]) -> Floats:
+        """Return the log-odds of each tool, shape [queries, labels]."""
+        return self.vocabulary.matrix(queries).dot(self.weights) + self.bias
+
     def probabilities(self, queries: Sequence[str]) -> Floats:
         """Return the probability of each tool, shape [queries, labels]."""
-        return sigmoid(self.vocabulary.matrix(queries).dot(self.weights) + self.bias)
+        return sigmoid(self.logits(queries))
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file; weights in float32.

@@ -7,10 +7,11 @@ never enter a prompt.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.agent.agent import HISTORY_TURNS
 from mlx_tinyagent.agent.joiner import NO_TOOL
@@ -32,7 +33,10 @@ from mlx_tinyagent.server.rounds import (
     ready,
 )
 from mlx_tinyagent.tools.base import Effect
-from mlx_tinyagent.tools.results import Result
+from mlx_tinyagent.tools.results import Result, explain
+
+if TYPE_CHECKING:
+    from mlx_tinyagent.decode.engine import Counts
 
 MAX_CHARS = 16_384  # of a request, and of the system text
 TALK_TOKENS = 96  # most tokens of an answer without tools
@@ -210,17 +214,12 @@ class Chat:
                 "a call was required, and the model wrote none for this request; leave "
                 "tool_choice at 'auto' to get its question or its answer"
             )
-        counts = planned.counts
-        cost = {
-            "prompt_tokens": counts.prompt_tokens,
-            "cached_tokens": counts.prompt_tokens - counts.prompt_tokens_computed,
-            "plan_tokens": counts.plan_tokens,
-        }
         if not planned.plan.steps:
-            said = planned.plan.ask
-            return ChatAnswer(text=said or await self._refuse(exchange.query), **cost)
+            text = planned.plan.ask or await self._refuse(exchange.query)
+            return _with_counts(ChatAnswer(text=text), planned.counts)
         key = self._ledger.keep(Kept(query=exchange.query, plan=planned.plan, text=planned.text))
-        return ChatAnswer(calls=self._calls(chat, key, ready(planned.plan, {})), **cost)
+        calls = self._calls(chat, key, ready(planned.plan, {}))
+        return _with_counts(ChatAnswer(calls=calls), planned.counts)
 
     async def _go_on(
         self,
@@ -291,6 +290,15 @@ class Chat:
         return f"{NO_TOOL} {honest(written, query)}".strip()
 
 
+def _with_counts(answer: ChatAnswer, counts: Counts) -> ChatAnswer:
+    return replace(
+        answer,
+        prompt_tokens=counts.prompt_tokens,
+        cached_tokens=counts.prompt_tokens - counts.prompt_tokens_computed,
+        plan_tokens=counts.plan_tokens,
+    )
+
+
 def _first_calls(declared: Declared, exchange: Exchange) -> str:
     """Write the calls of a turn's first answer as a plan; empty if they are none of these tools."""
     calls = []
@@ -323,8 +331,6 @@ def _results(plan: Plan, calls: Sequence[Call]) -> dict[int, Result] | None:
 
 
 def _texts(calls: Sequence[Call]) -> list[str]:
-    from mlx_tinyagent.tools.results import explain
-
     return [explain(call.result) for call in calls if call.result is not None]
 
 
@@ -419,8 +425,6 @@ def _text(where: str, content: Any) -> str:
 
 
 def _calls_of(where: str, message: Mapping[str, Any]) -> list[Call]:
-    import json
-
     calls = []
     for number, call in enumerate(message.get("tool_calls") or []):
         match call:

@@ -164,6 +164,8 @@ def _tool(schema: Any, taken: Collection[str]) -> tuple[dict[str, Any], Foreign]
                     "true or false, an enumeration or a list of these, or make it optional"
                 )
             continue
+        if own not in required and "default" not in one:
+            one = _with_nothing(one)
         title = _free(_identifier(str(own)), args)
         args[title], simple[title] = str(own), one
         if mapped:
@@ -217,6 +219,14 @@ def _property(where: str, schema: Any) -> tuple[dict[str, Any] | None, dict[str,
     if meaning := _line(schema.get("description") or "", MAX_MEANING_CHARS):
         plain["description"] = meaning
     return plain, mapped
+
+
+def _with_nothing(plain: dict[str, Any]) -> dict[str, Any]:
+    """Let an optional argument be None, so that every value of its own can be said as well."""
+    empty = plain["type"] == "array" or (plain["type"] == "string" and "enum" not in plain)
+    if empty or isinstance(plain["type"], list):  # it has an empty value, or None already
+        return plain
+    return {**plain, "type": [plain["type"], "null"]}
 
 
 def _scalar(kind: str, schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

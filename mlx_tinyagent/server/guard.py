@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_BODY_BYTES = 1 << 20
+MAX_HEAD_BYTES = 1 << 15
 BODY_SECONDS = 10.0  # for the whole body to arrive
 
 Scope = MutableMapping[str, Any]
@@ -131,6 +132,11 @@ class Guard:
             Refusal: It is not let in.
         """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        lengths = [len(name) + len(value) for name, value in headers]
+        if sum(lengths) + len(scope["raw_path"]) + len(scope["query_string"]) > MAX_HEAD_BYTES:
+            raise Refusal(
+                431, f"the head has more than {MAX_HEAD_BYTES:,} bytes", code="head_too_large"
+            )
         self._check_host(_all(headers, b"host"))
         self._check_origin(_all(headers, b"origin"), _all(headers, b"sec-fetch-site"))
         path = scope["path"]

@@ -13,11 +13,10 @@ from typing import Any
 
 from mlx_tinyagent.errors import ConfigError, UsageError
 from mlx_tinyagent.files import atomic_write, readable_errors
-from mlx_tinyagent.server.guard import App
+from mlx_tinyagent.server.guard import MAX_HEAD_BYTES, App
 
 HEADER_SECONDS = 10.0  # for a request's head to arrive
 KEEP_ALIVE_SECONDS = 5
-MAX_HEAD_BYTES = 32 * 1024
 MAX_CONNECTIONS = 64
 BACKLOG = 64
 TOKEN_BYTES = 32

@@ -9,6 +9,7 @@ never become a yes to another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import threading
 import unicodedata
@@ -185,8 +186,7 @@ class Run:
 
     def _approve(self, shown: Preview) -> bool:
         steps = [_step(step) for step in shown.steps]
-        digest = shown.digest
-        said = self._wait("approval", digest, steps=steps, digest=digest)
+        said = self._wait("approval", shown.digest, steps=steps)
         return said is True
 
     def _choose(self, unclear: Ambiguous) -> Candidate | None:
@@ -205,7 +205,7 @@ class Run:
         with self._lock:
             self._count += 1
             asked = self._asked = _Asked(self._count, digest)
-        self._emit(name, number=asked.number, **data)
+        self._emit(name, number=asked.number, digest=digest, **data)
         said = asked.answers.get()
         if isinstance(said, _Left) or self._gone.is_set():
             raise _Left
@@ -217,7 +217,8 @@ class Run:
         self._tell({"event": name, **data})
 
     def _tell(self, event: Event | None) -> None:
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        with contextlib.suppress(RuntimeError):  # the server has ended: nobody listens
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 class Runs:

@@ -199,7 +199,7 @@ def line(item: Item) -> str:
     if item.key.startswith("reminder:"):
         due = spoken(item.start) if item.start else "no date"
         return f"{due}  {item.name}"
-    return f"{item.name} ({item.label})"
+    return f"{item.name} ({row['folder']})"
 
 
 def period(day: str, words: str, now: datetime) -> tuple[datetime, datetime]:

@@ -30,7 +30,8 @@ _NEXT_COMMAND = re.compile(
 # Where a request says what a text should say, in the order they are looked for at one place.
 _CONTENT = re.compile(
     r"\b(?:content|text|message|body)\b[^.?!\"\u201c]{0,20}[\"\u201c](?P<quoted>[^\"\u201c\u201d]+)"
-    r"|\b(?:say|tell|reply|answer|mention|explain|confirm|inform|write|let)(?:s|ing|ting)?\b"
+    r"|\b(?:say|tell|reply|answer|mention|explain|confirm|inform|write|let|e-?mail|mail|message)"
+    r"(?:s|ing|ting)?\b"
     r"(?:(?!\babout\b)[^.?!\"]){0,40}?\b(?:that|know(?: that)?|saying)\s+(?P<said>[^.?!]+)"
     r"|\bask(?:s|ing)?\s+(?:\S+\s+){1,4}?(?P<asked>(?:to|if|whether|for)\s+[^.?!]+)"
     r"|\bsaying,?\s+(?P<bare>[^.?!]+)"

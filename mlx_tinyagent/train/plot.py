@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from mlx_tinyagent.errors import InputError
 
 WIDTH, HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 44, 48
-_TRAIN, _SMOOTH, _VALID, _INK = "#c8d3e0", "#2f6db3", "#c2410c", "#222222"
+_LEGEND = 150  # width of an entry
+TRAIN, SMOOTH, VALID, _INK = "#c8d3e0", "#2f6db3", "#c2410c", "#222222"
 Point = tuple[float, float]
 
 
@@ -68,19 +70,74 @@ def smooth(points: Sequence[Point], *, share: float = 0.05) -> list[Point]:
     return means
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One line of a picture.
+
+    Attributes:
+        name: In the legend; empty for none.
+        points: Its points.
+        color: CSS color.
+        width: Of the line; 0 for points alone.
+        dots: Whether each point has a dot.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    color: str
+    width: float = 2.0
+    dots: bool = False
+
+
 def draw(curves: Curves) -> str:
     """Draw the curves.
 
     Returns:
         An SVG document.
     """
-    points = (*curves.train, *curves.valid)
-    last = max(step for step, _ in points)
-    low, high, ticks = _ticks(min(v for _, v in points), max(v for _, v in points))
+    last = max(step for step, _ in (*curves.train, *curves.valid))
+    marks = [(last * share, str(round(last * share))) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    lines = [
+        Series(name="", points=curves.train, color=TRAIN, width=1.0),
+        Series(name="training", points=tuple(smooth(curves.train)), color=SMOOTH),
+        Series(name="validation", points=curves.valid, color=VALID, dots=True),
+    ]
+    return picture(
+        lines,
+        title="Loss against updates",
+        across="updates",
+        up="loss, nats per plan token",
+        marks=marks,
+    )
+
+
+def picture(
+    lines: Sequence[Series],
+    *,
+    title: str,
+    across: str,
+    up: str,
+    marks: Sequence[tuple[float, str]],
+) -> str:
+    """Draw lines over one another, the vertical axis fitted to them.
+
+    Args:
+        lines: What to draw, the first at the back.
+        title: For readers that see no picture.
+        across: What the horizontal axis is.
+        up: What the vertical axis is.
+        marks: Values on the horizontal axis with their labels, from its left end to its right.
+
+    Returns:
+        An SVG document.
+    """
+    values = [value for line in lines for _, value in line.points]
+    low, high, ticks = _ticks(min(values), max(values))
     inner = (WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM)
+    left, right = marks[0][0], marks[-1][0]
 
     def at(point: Point) -> str:
-        x = _LEFT + inner[0] * point[0] / max(last, 1.0)
+        x = _LEFT + inner[0] * (point[0] - left) / ((right - left) or 1.0)
         y = _TOP + inner[1] * (high - point[1]) / (high - low)
         return f"{x:.1f},{y:.1f}"
 
@@ -88,33 +145,37 @@ def draw(curves: Curves) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12" '
         f'fill="{_INK}">',
-        "<title>Loss against updates</title>",
+        f"<title>{html.escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
     ]
     for tick in ticks:
-        x, y = at((0.0, tick)).split(",")
+        x, y = at((left, tick)).split(",")
         parts.append(f'<path d="M{x} {y}H{WIDTH - _RIGHT}" stroke="#e5e7eb"/>')
         parts.append(
             f'<text x="{_LEFT - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>'
         )
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x = at((last * share, low)).split(",")[0]
+    for value, label in marks:
+        x = at((value, low)).split(",")[0]
         parts.append(
             f'<text x="{x}" y="{HEIGHT - _BOTTOM + 20}" text-anchor="middle">'
-            f"{round(last * share)}</text>"
+            f"{html.escape(label)}</text>"
         )
     middle = _LEFT + inner[0] / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">updates</text>')
-    parts.append(f'<text x="{_LEFT}" y="18">loss, nats per plan token</text>')
-    parts.append(_line([at(point) for point in curves.train], _TRAIN, 1.0))
-    parts.append(_line([at(point) for point in smooth(curves.train)], _SMOOTH, 2.0))
-    parts.append(_line([at(point) for point in curves.valid], _VALID, 2.0))
-    for point in curves.valid:
-        x, y = at(point).split(",")
-        parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{_VALID}"/>')
-    for name, color, left in (("training", _SMOOTH, 420), ("validation", _VALID, 560)):
-        parts.append(f'<path d="M{left} 14h24" stroke="{color}" stroke-width="2"/>')
-        parts.append(f'<text x="{left + 30}" y="18">{name}</text>')
+    parts.append(
+        f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{html.escape(across)}</text>'
+    )
+    parts.append(f'<text x="{_LEFT}" y="18">{html.escape(up)}</text>')
+    for line in lines:
+        if line.width:
+            parts.append(_line([at(point) for point in line.points], line.color, line.width))
+        for point in line.points if line.dots else ():
+            x, y = at(point).split(",")
+            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{line.color}"/>')
+    named = [line for line in lines if line.name]
+    for place, line in enumerate(named):
+        start = WIDTH - _LEGEND * (len(named) - place)
+        parts.append(f'<path d="M{start} 14h24" stroke="{line.color}" stroke-width="2"/>')
+        parts.append(f'<text x="{start + 30}" y="18">{html.escape(line.name)}</text>')
     return "\n".join([*(part for part in parts if part), "</svg>"]) + "\n"
 
 

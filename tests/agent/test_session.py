@@ -202,6 +202,17 @@ class TestFollowUps:
         session.answer('call it "Budget 2027"', YES)
         assert store.rows("SELECT 1 FROM events WHERE title = 'Budget 2027'")
 
+    def test_what_was_made_is_canceled(self, start: Start, store: Store) -> None:
+        """The row it made, by its key, and only where there is one."""
+        session, planner = start(meet=MEET)
+        store.rows("UPDATE events SET title = 'Budget' WHERE id = 1")
+        session.answer("meet", YES)
+        session.answer("cancel it", YES)
+        assert store.rows("SELECT id FROM events WHERE title = 'Budget'") == [{"id": 1}]
+        session.exchanges.clear()
+        session.answer("cancel it", YES)
+        assert planner.requests[-1].query == "cancel it"
+
     @pytest.mark.parametrize(
         "said",
         [

@@ -73,7 +73,7 @@ def test_each_mail_of_a_plan_has_its_own_intent() -> None:
         ("Ask Bob about it.", ["Bob"]),
         ("I wrote to Dana.", []),
         ("See https://x.example now", ["https://x.example"]),
-        ("Best, [Your Name]", ["[Your Name]"]),
+        ("Best, [my name]", ["[my name]"]),
         ("See you on Friday.", ["Friday", "Friday"]),
     ],
 )

@@ -32,7 +32,7 @@ class Terminal:
                 **env,
             },
             encoding="utf-8",
-            timeout=15,
+            timeout=60,
             dimensions=(40, 120),
         )
         self.seen = io.StringIO()

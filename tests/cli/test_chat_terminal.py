@@ -131,6 +131,7 @@ class TestPicture:
         assert "+ 1  get email address - Sarah" in shown
 
 
+@pytest.mark.slow
 class TestApproval:
     """One question for the whole plan, and edits instead of an answer."""
 
@@ -227,6 +228,7 @@ class TestApproval:
         say(terminal, "n", "not approved")
 
 
+@pytest.mark.slow
 class TestQuestions:
     """What is not clear is asked; a number or words answer."""
 
@@ -278,6 +280,7 @@ class TestQuestions:
         assert "name: milk" in say(terminal, number, QUESTION)
 
 
+@pytest.mark.slow
 class TestFollowUps:
     """Short requests that change the last plan, or what it made."""
 
@@ -319,6 +322,7 @@ class TestFollowUps:
         ]
 
 
+@pytest.mark.slow
 class TestCommands:
     """Slash commands; none of them is ever a request."""
 
@@ -367,6 +371,17 @@ class TestCommands:
         say(terminal, "/set wirter model", "did you mean writer\\?")
         say(terminal, "/set", "keep it short")
 
+    def test_undo_takes_back_what_the_last_request_did(self, chat: Start) -> None:
+        """After it was shown and a yes; then there is nothing left."""
+        terminal = chat()
+        say(terminal, "note", QUESTION)
+        say(terminal, "y", DONE)
+        shown = say(terminal, "/undo", r"Take this back\? \[y/N\] ")
+        assert "Saved the note 'n'" in shown
+        say(terminal, "y", "Undone.", PROMPT)
+        assert not rows("SELECT 1 FROM notes WHERE name = 'n'")
+        say(terminal, "/undo", "There is nothing to undo.")
+
     def test_retry_plans_the_last_request_again(self, chat: Start) -> None:
         """Also one that was refused."""
         terminal = chat()
@@ -400,6 +415,7 @@ class TestCommands:
         say(terminal, "make it 4pm", "None of my tools can do that.")
 
 
+@pytest.mark.slow
 class TestKeys:
     """Typing, several lines, completion, history, Ctrl-C."""
 

@@ -124,5 +124,5 @@ def test_a_classifier_is_calibrated_on_rows_of_ones_own(
 
     assert done.code == 0, done.err
     assert "short: every needed tool is kept for at least 95.0%" in done.err
-    assert "long: every tool is kept: 0 calibration requests do not support 98.0%" in done.err
+    assert "long: every tool is kept: 0 calibration requests do not support 95.0%" in done.err
     assert told.out.splitlines()[-1].startswith("every needed tool is kept for at least 95.0%")

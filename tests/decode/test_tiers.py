@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import contextlib
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

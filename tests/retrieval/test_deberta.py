@@ -14,12 +14,11 @@ import pytest
 from mlx_tinyagent.errors import ConfigError, ModelError
 from mlx_tinyagent.retrieval.calibration import KEEP_ALL
 from mlx_tinyagent.retrieval.deberta import ALWAYS_ON, DebertaRetriever
+from mlx_tinyagent.retrieval.groups import GROUPS, group_of
 from mlx_tinyagent.retrieval.guarantee import (
     CALIBRATION_FILE,
-    GROUPS,
     Calibration,
     calibrate,
-    group_of,
     load_calibration,
 )
 from mlx_tinyagent.retrieval.scorer import ToolScorer

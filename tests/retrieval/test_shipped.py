@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_tinyagent.retrieval.deberta import SHIPPED, DebertaRetriever
-from mlx_tinyagent.retrieval.guarantee import GROUPS
+from mlx_tinyagent.retrieval.groups import GROUPS
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mlx_tinyagent.decode.tiers import BLOCK_ROOM
 from mlx_tinyagent.models import kernels
 from mlx_tinyagent.tools.base import Effect, Tool, ToolSet
 from mlx_tinyagent.train import through
@@ -88,21 +89,11 @@ def test_one_tool_is_plain_full_attention(
 
 def _room_filling(trainer: Trainer) -> ToolSet:
     """Return one tool whose block is as long as the room that blocks share."""
-    summary = "Does"
-    while True:
-        tool = Tool(name="fill", summary=summary, params=(), effect=Effect.READ)
-        length = len(Parts(trainer.model, [ToolSet("one", [tool])])["fill"].ids)
-        if length >= through_room():
-            assert length == through_room()
+    for letters in range(1, 4 * BLOCK_ROOM):
+        tool = Tool(name="fill", summary="x" * letters, params=(), effect=Effect.READ)
+        if len(Parts(trainer.model, [ToolSet("one", [tool])])["fill"].ids) == BLOCK_ROOM:
             return ToolSet("one", [tool])
-        summary += " x"
-
-
-def through_room() -> int:
-    """Return the tokens of room between header and tail."""
-    from mlx_tinyagent.decode.tiers import BLOCK_ROOM
-
-    return BLOCK_ROOM
+    raise AssertionError("no length of text has that many tokens")
 
 
 def test_the_way_back_leaves_out_what_the_way_there_did(make_trainer: MakeTrainer) -> None:

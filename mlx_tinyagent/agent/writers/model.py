@@ -139,7 +139,7 @@ class ModelWriter:
             return own
         said = self._written(POINT, part, wanted="", max_tokens=POINT_TOKENS, sources=(part,))
         first = next(split_sentences(said), "") if said else ""
-        return first if first.endswith((".", "!", "?")) else own
+        return first if first.endswith((".", "!", "?")) and says(part, first) else own
 
     def _chunks(self, text: str) -> Iterator[str]:
         """Cut a document between sentences; of a long one keep what says most."""

@@ -1,8 +1,9 @@
 """Runs a plan on an in-memory store that knows the people, files and notes it names.
 
 The plan goes through the same executor and gate as a user's; an example
-counts only if every step succeeds. Tools without an implementation get one
-that gives a value of the right type, so plans of foreign tools run too.
+counts only if every step succeeds. Tools that are not the package's own get an
+implementation that gives a value of the right type: plans of foreign tools run
+too, and code that acts on the world is never called for made-up requests.
 """
 
 from __future__ import annotations
@@ -127,8 +128,13 @@ def _needs_of(args: tuple[Any, ...], tool: Tool) -> Iterator[Need]:
 
 
 def runnable(tools: ToolSet) -> ToolSet:
-    """Give every tool without an implementation one that returns a value of its type."""
-    return ToolSet(tools.name, [tool if tool.function else _pretending(tool) for tool in tools])
+    """Give every tool that is not the package's own one that returns a value of its type."""
+    return ToolSet(tools.name, [tool if _is_own(tool) else _pretending(tool) for tool in tools])
+
+
+def _is_own(tool: Tool) -> bool:
+    """Whether a tool's code is the package's, which acts on the given store alone."""
+    return tool.function is not None and tool.function.__module__.startswith("mlx_tinyagent.")
 
 
 def _pretending(tool: Tool) -> Tool:

@@ -148,9 +148,10 @@ class NetBackend:
                 notes=notes,
                 calendar=calendar,
             )
-        place = place_of(self._calendars, "VEVENT", wanted.calendar or self._account.calendar)
+        calendar = wanted.calendar or self._account.calendar
+        place = place_of(self._calendars, "VEVENT", calendar)
         if not isinstance(place, Collection):
-            return place or NotFound(what=f"calendar '{calendar}'")
+            return place or NotFound(what=f"calendar '{calendar}'" if calendar else "calendar")
         event = event_of(wanted, uid(self._key))
         stored = self._write(self._calendars, place, event)
         if not isinstance(stored, Resource):

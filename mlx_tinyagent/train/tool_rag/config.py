@@ -40,6 +40,8 @@ class ToolRagConfig:
         unknown: Share of tokens read as unknown while training.
         hinge: Weight of the loss on the lowest needed score, which calibration uses.
         any_weight: Weight of the loss on "any tool".
+        ngrams: Source whose long training rows an n-gram model is fitted on, to be
+            mixed in for long requests; empty for none.
         seed: Decides weights, order and dropout.
         eval_every: Updates between evaluations; 0 for none but the last.
         eval_rows: Most validation rows.
@@ -67,6 +69,7 @@ class ToolRagConfig:
     unknown: float = 0.03
     hinge: float = 0.3
     any_weight: float = 0.5
+    ngrams: str = ""
     seed: int = 0
     eval_every: int = 250
     eval_rows: int = 1500

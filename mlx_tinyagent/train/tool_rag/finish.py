@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.retrieval.calibration import close_scores, lower_bound, producers_of
 from mlx_tinyagent.retrieval.deberta import DebertaRetriever
-from mlx_tinyagent.retrieval.guarantee import GROUPS, MISS, calibrate, group_of
+from mlx_tinyagent.retrieval.groups import GROUPS, group_of
+from mlx_tinyagent.retrieval.guarantee import MISS, calibrate
+from mlx_tinyagent.retrieval.ngrams import fit_mix
 from mlx_tinyagent.retrieval.scorer import Scores, ToolScorer
 from mlx_tinyagent.train.tool_rag.plots import draw_kept, draw_precision_recall, draw_reliability
 
@@ -39,13 +41,14 @@ class Judged:
     closed: dict[str, float]
 
 
-def finish(out: Path, data: Data, tools: ToolSet) -> list[str]:
+def finish(out: Path, data: Data, tools: ToolSet, *, ngrams: str = "") -> list[str]:
     """Calibrate a run's best classifier and write ``calibration.json``, report and plots.
 
     Args:
         out: The run's folder.
         data: Its rows.
         tools: Declarations.
+        ngrams: Source whose long requests an n-gram model is fitted on; empty for none.
 
     Returns:
         Lines for the terminal.
@@ -55,7 +58,8 @@ def finish(out: Path, data: Data, tools: ToolSet) -> list[str]:
         StoreError: The file system refuses.
     """
     folder = out / CLASSIFIER
-    lines = calibrate_folder(folder, data.calibration, tools)
+    lines = mix_ngrams(folder, data, tools, source=ngrams) if ngrams else []
+    lines += calibrate_folder(folder, data.calibration, tools)
     rows = data.test or data.valid
     if not rows:
         return [*lines, "no rows to test on"]
@@ -66,6 +70,42 @@ def finish(out: Path, data: Data, tools: ToolSet) -> list[str]:
         atomic_write(out / "plots" / name, draw(judged, tools.names))
     lines += [_line(name, figures) for name, figures in report["figures"].items()]
     return lines
+
+
+def mix_ngrams(folder: Path, data: Data, tools: ToolSet, *, source: str) -> list[str]:
+    """Fit n-grams on the long requests of a source and mix them into a classifier.
+
+    Args:
+        folder: The classifier.
+        data: Its rows; validation rows decide the weights of the mix.
+        tools: Declarations.
+        source: What the rows' sources begin with.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        InputError: The source has no long requests to train or to evaluate on.
+        StoreError: The folder cannot be written.
+    """
+    train, valid = (
+        {
+            row.text: sorted(row.any_of[0])
+            for row in rows
+            if row.source.casefold().startswith(source.casefold())
+            and len(row.any_of) == 1
+            and group_of(row.text) == "long"
+        }
+        for rows in (data.train, data.valid)
+    )
+    logits = ToolScorer(folder).logits(list(valid))
+    mix = fit_mix(list(train.items()), list(valid.items()), logits, tools.names)
+    mix.save(folder)
+    own, other, _ = mix.weights
+    return [
+        f"n-grams of {len(train)} long requests count {other:.2f}, the encoder {own:.2f} "
+        f"({len(valid)} requests decided)"
+    ]
 
 
 def calibrate_folder(

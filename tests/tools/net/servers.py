@@ -360,21 +360,20 @@ class FaultProxy:
                     return
                 client.sendall(data)
             if not struck.is_set():
-                client.close()
+                _close(client)
 
     def _strike(self, client: socket.socket, answer: bytes) -> None:
         match self.fault:
             case "swallow":
-                _reset(client)
+                _close(client)
             case "garbage":
                 client.sendall(b"\x00\xff noise \xfe\r\n\r\n")
-                client.close()
+                _close(client)
             case "half":
                 client.sendall(answer[: len(answer) // 2 or 1])
-                client.close()
+                _close(client)
             case _:  # silence: the client has to give up by itself
-                client.recv(1)
-                client.close()
+                return
 
     def _fires(self, fault: str, seen: bytes) -> bool:
         if self.fault != fault or self.fired >= self.times or self.trigger is None:
@@ -391,6 +390,13 @@ def proxy(upstream: int) -> Iterator[FaultProxy]:
         threading.Thread(target=made.serve, args=(listener,), daemon=True).start()
         yield made
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def _close(client: socket.socket) -> None:
+    """Close a connection that another thread may be reading from: closing alone would wait."""
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
+    client.close()
 
 
 def _reset(client: socket.socket) -> None:

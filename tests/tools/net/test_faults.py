@@ -53,7 +53,7 @@ DAV_FAULTS = [
     ("swallow", 0, Ok),  # done, its answer lost: read back
     ("garbage", 0, Ok),
     ("half", 0, Ok),
-    ("silence", 0, Ok),
+    pytest.param("silence", 0, Ok, marks=pytest.mark.slow),
     ("status", 401, Failed),
     ("status", 403, Failed),
     ("status", 412, Unknown),  # "it is there", and it is not
@@ -161,7 +161,13 @@ def test_a_new_list_is_made_once(dav_server: Any, make: Callable[..., NetBackend
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [("refuse", Failed), ("swallow", Ok), ("garbage", Ok), ("half", Ok), ("silence", Ok)],
+    [
+        ("refuse", Failed),
+        ("swallow", Ok),
+        ("garbage", Ok),
+        ("half", Ok),
+        pytest.param("silence", Ok, marks=pytest.mark.slow),
+    ],
 )
 def test_a_draft_is_stored_once(
     fault: str, kind: type, mail_server: Any, mail_proxy: Any, make: Callable[..., NetBackend]
@@ -197,7 +203,7 @@ def test_a_wrong_imap_password_is_said(mail_server: Any, make: Callable[..., Net
         ("swallow", b"mail FROM", Failed, 0),
         ("swallow", b"\r\n.\r\n", Unknown, 1),  # drop after DATA
         ("garbage", b"\r\n.\r\n", Unknown, 1),
-        ("silence", b"\r\n.\r\n", Unknown, 1),
+        pytest.param("silence", b"\r\n.\r\n", Unknown, 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_mail_is_sent_at_most_once(
