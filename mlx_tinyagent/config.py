@@ -60,6 +60,7 @@ def paths() -> Paths:
 Mode = Literal["ask", "plan", "auto"]
 Verdict = Literal["deny", "ask", "allow"]
 SETTINGS_FILE = "config.toml"
+OTHER_TABLES = frozenset({"net", "macos", "server"})  # in the same file, read elsewhere
 BACKEND_TABLES = ("net", "macos")  # of the same file, read by tools.backends
 
 

@@ -49,6 +49,7 @@ def test_settings_are_read() -> None:
     write_settings(
         'mode = "auto"\nmax_recipients = 2\ntool_seconds = 30\nsend_wait_seconds = 0\n'
         '[[rules]]\nverdict = "deny"\ntool = "send_*"\nto = "*@x.example"\n'
+        '[net]\nsmtp = "smtp.example"\n'
     )
     assert settings() == Settings(
         mode="auto",

@@ -432,8 +432,8 @@ class Session:
                     if not _written(plan, said):
                         return None
                     sort = what.partition(" ")[0]
-                    meant = "Who is meant" if sort == "contact" else f"Which {sort} is meant"
-                    question = Question(text=f"I found no {what}. {meant}?")
+                    asked = "Who is meant" if sort == "contact" else f"Which {sort} is meant"
+                    question = Question(text=f"I found no {what}. {asked}?")
                     given = ask(question)
                     return _replaced(plan, said, given.strip()) if given and given.strip() else None
         return None

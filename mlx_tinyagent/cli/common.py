@@ -228,12 +228,16 @@ def load_model(name: str, adapter: str | None) -> LanguageModel:
     with status(f"Loading {name}"):
         from mlx_tinyagent.models.language import load
 
-        return load(name, adapter=_adapter_folder(name, adapter))
+        return load(name, adapter=adapter_folder(name, adapter))
 
 
-def _adapter_folder(name: str, adapter: str | None) -> Path | None:
-    """Return the folder of an ``--adapter`` option; left out, what ships for the model."""
-    from mlx_tinyagent.models.adapters import SHIPPED, shipped
+def adapter_folder(name: str, adapter: str | None) -> Path | None:
+    """Return the folder of an ``--adapter`` option.
+
+    Left out, it is the model's own folder where ``quantize`` put an adapter beside
+    it, else what ships for the model.
+    """
+    from mlx_tinyagent.models.adapters import CONFIG, SHIPPED, shipped
     from mlx_tinyagent.models.folder import fingerprint
     from mlx_tinyagent.models.registry import local_path
 
@@ -241,8 +245,12 @@ def _adapter_folder(name: str, adapter: str | None) -> Path | None:
         return None
     if adapter is not None:
         return Path(adapter).expanduser()
-    folder = local_path(name) if SHIPPED.is_dir() else None
-    return shipped(fingerprint(folder)) if folder is not None else None
+    folder = local_path(name)
+    if folder is None:
+        return None
+    if (folder / CONFIG).is_file():
+        return folder
+    return shipped(fingerprint(folder)) if SHIPPED.is_dir() else None
 
 
 def make_retriever(kind: str) -> Retriever:

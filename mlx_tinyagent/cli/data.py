@@ -236,6 +236,31 @@ def synth(
     _say(f"written to {out}: {rows}; {report.repeated} repeated drafts left out")
 
 
+@data.command("from-log")
+@click.option("--out", type=FILE, required=True, help="JSONL file to write, for your eyes only.")
+@tools_option
+def from_log(out: Path, tools_name: str) -> None:
+    """Turn your own approved requests into examples to train on.
+
+    They are taken from the journal (see `log`): plans that changed something,
+    as you approved them, all done and not undone. They hold your words and
+    names: keep the file, and what is trained on it, to yourself.
+    """
+    from mlx_tinyagent.act.journal import Journal
+    from mlx_tinyagent.config import paths
+    from mlx_tinyagent.datasets.from_log import LogReport, examples
+    from mlx_tinyagent.files import atomic_write
+    from mlx_tinyagent.tools.local import user_store
+
+    tools, report = load_tool_set(tools_name), LogReport()
+    with user_store(paths()) as store:
+        found = list(examples(Journal(store).runs(), tools, report))
+    atomic_write(out, "".join(f"{example.to_line()}\n" for example in found), private=True)
+    _say(f"{report.kept} examples written to {out}")
+    for reason, count in sorted(report.left_out.items()):
+        _say(f"left out: {count} runs, {reason}")
+
+
 @data.command()
 @click.argument("file", type=FILE)
 @click.option("--out", type=FILE, required=True, help="JSONL file to write.")

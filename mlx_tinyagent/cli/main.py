@@ -28,6 +28,7 @@ COMMANDS = {
     "tools": ("inspect", "Show declared tools."),
     "models": ("inspect", "Fetch, import and describe models."),
     "demo-data": ("inspect", "Fill the local store with a made-up world."),
+    "outbox": ("outbox", "Send drafts for good, after a wait; take them back until then."),
     "store": ("store", "Export or erase the whole store."),
     "interchange": ("store_files", "Import and export calendars, contacts, mails and notes."),
     "init": ("init", "Begin an agent with tools of your own in DIR."),

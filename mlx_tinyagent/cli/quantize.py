@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlx_tinyagent.cli.common import (
-    _adapter_folder,
+    adapter_folder,
     adapter_option,
     load_tool_set,
     model_option,
@@ -110,7 +110,7 @@ def quantize(
     check_target(out, folder)
     calibration, held = _examples(sources, gate_sources, tools, config, gate=gate)
     job = Job(
-        source=Source(folder=folder, adapter=_adapter_folder(model, adapter)),
+        source=Source(folder=folder, adapter=adapter_folder(model, adapter)),
         name=model,
         out=out,
         config=config,

@@ -59,6 +59,7 @@ def erase(yes: bool) -> None:
         _confirm(present)
     with user_store(places) as opened:  # nobody may be at work on what is deleted
         lock = at_work(opened, alone=True)
+    present = [path for path in _kept(places) if path.exists()]
     for path in present:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -227,11 +227,20 @@ def fuse(adapter: Path, model: str, out: Path, dtype: Any) -> None:
     """Write a model with an adapter fused in, in full precision.
 
     An adapter that acts after the tool blocks only is not fused: the blocks
-    belong to the base model, and a fused model would compute others.
+    belong to the base model, and a fused model would compute others. Nor is one
+    that was trained through blocks: a model without adapter reads whole prompts.
     """
+    from mlx_tinyagent.decode.tiers import default_tier
+    from mlx_tinyagent.errors import UsageError
     from mlx_tinyagent.models.fuse import fuse as write_fused
 
-    write_fused(load_model(model, str(adapter)), out, dtype=dtype)
+    loaded = load_model(model, str(adapter))
+    if default_tier(loaded) == "blocks" and not loaded.after_blocks:
+        raise UsageError(
+            f"the adapter {adapter} was trained through blocks; fused, it would be served on whole "
+            "prompts. Serve it unfused, with --adapter"
+        )
+    write_fused(loaded, out, dtype=dtype)
     click.echo(f"the model is in {out}", err=True)
 
 

@@ -77,7 +77,6 @@ def defaults(ctx: click.Context, name: str) -> None:
 
 def _adapter_of(saved: Use) -> Callable[[], str | None]:
     """Return what gives the saved adapter, unless another model was named."""
-
     own = saved.model or DEFAULT_MODEL
 
     def adapter() -> str | None:

@@ -88,6 +88,10 @@ class Desk:
 
         return await self._run(work)
 
+    async def do(self, work: Callable[[], T]) -> T:
+        """Run something else on the model's thread; errors as of ``plan``."""
+        return await self._run(lambda check: work())
+
     async def _run(self, work: Callable[[Check], T]) -> T:
         import anyio.to_thread
 

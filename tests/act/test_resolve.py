@@ -387,3 +387,54 @@ def test_a_date_that_is_a_result_stays_text(host: Host) -> None:
 
     assert isinstance(found, Prepared)
     assert found.args["second"] == "tomorrow"
+
+
+class TestNamesThatToolsLookUp:
+    """What a tool would look up itself is made definite before, so that a preview shows it."""
+
+    def test_a_file_becomes_its_path_and_size(self, host: Host) -> None:
+        """Written loosely, it is the indexed file."""
+        step = one(host, 'open_and_get_file_path("lease agreement")')
+
+        assert isinstance(step, Prepared)
+        path = step.args["file_name"]
+        assert path == "/demo-files/Lease Agreement.pdf" or str(path).endswith("Agreement.pdf")
+        assert step.labels[str(path)].endswith("bytes)")
+
+    def test_a_note_is_shown_with_its_folder(self, host: Host) -> None:
+        """One note of that name keeps its name."""
+        step = one(host, 'append_note_content("shopping list", "eggs")')
+
+        assert isinstance(step, Prepared)
+        assert step.args["name"] == "Shopping List"
+        assert step.labels["Shopping List"] == "Shopping List (Notes)"
+
+    @pytest.mark.parametrize("tool_name", ["open_note", "append_note_content"])
+    def test_two_notes_of_one_name_are_asked_about(self, host: Host, tool_name: str) -> None:
+        """The one that is chosen is the one that the tool finds."""
+        more = ', "more"' if tool_name == "append_note_content" else ""
+        line = f'{tool_name}("Meeting Notes"{more})'
+
+        unclear = one(host, line)
+        step = one(host, line, Choices(lambda asked: asked.candidates[1]))
+
+        assert isinstance(unclear, Ambiguous)
+        assert isinstance(step, Prepared)
+        assert str(step.args["name"]).endswith("/Meeting Notes")
+
+    def test_what_is_not_there_is_known_before(self, host: Host) -> None:
+        """A note or a file."""
+        assert isinstance(one(host, 'append_note_content("No such note", "x")'), NotFound)
+        assert isinstance(one(host, 'open_and_get_file_path("No such file")'), NotFound)
+
+
+def test_an_argument_that_holds_text_of_others_names_the_step(host: Host) -> None:
+    """By argument, so that a warning can say which."""
+    whole = plan('open_note("Shopping List")', 'maps_open_location("$1")')
+    read = Ok(value=Value(text="a place", origin=Origin.UNTRUSTED))
+
+    step = prepare(whole.steps[1], TINYAGENT16["maps_open_location"], host, {1: read})
+
+    assert isinstance(step, Prepared)
+    assert step.sources == {"location": (1,)}
+    assert step.origin is Origin.UNTRUSTED

@@ -98,6 +98,8 @@ class TestApproval:
         plan.write_text("1. note()\n2. join()")
         run = terminal("run", str(plan), "--tools", str(tools))
 
+        run.expect("Run it, now and until it changes")
+        run.child.sendline("y")
         run.expect("LOADED")
         run.child.send("go on\ny\n")  # the first line is read while loading
         run.expect(QUESTION)

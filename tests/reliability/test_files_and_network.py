@@ -53,7 +53,7 @@ def heard() -> Iterator[list[tuple[str, Any]]]:
 
 def names(root: Path, outside: Path) -> Iterator[str]:
     """Yield texts that try to name a file outside the root, or something that is no file."""
-    ups = ["../" * depth for depth in range(1, 9)] + ["..\\" * 3, "....//" * 3, "./.././../"]
+    ups = ["../" * depth for depth in range(1, 12)] + ["..\\" * 3, "....//" * 3, "./.././../"]
     targets = [outside.name + "/secret.txt", "etc/passwd", "secret.txt", ".ssh/id_rsa", "dev/zero"]
     for up in ups:
         for target in targets:
@@ -99,7 +99,7 @@ def test_no_name_leads_outside(
     (root / "link.txt").symlink_to(outside / "secret.txt")
     (root / "folder-link").symlink_to(outside)
     os.mkfifo(root / "pipe.txt")
-    tried = leaks = opened = 0
+    tried = leaks = 0
     with Store.memory() as store:
         index_roots(store, [root])
         host = Host(backend=LocalBackend(store), writer=PlainWriter(), request="", now=NOW)
@@ -118,12 +118,12 @@ def test_no_name_leads_outside(
                 (outcome,) = run(plan, TINYAGENT16, host, YES)
                 value = outcome.result.value.text if isinstance(outcome.result, Ok) else ""
                 leaks += SECRET in value
-                opened += "run.command" in value
         attached = [row["path"] for row in store.rows("SELECT path FROM draft_attachments")]
         shown = [row["target"] for row in store.rows("SELECT target FROM opened")]
+    opened = [target for target in shown if "run.command" in target]
     touched = [str(where) for event, where in heard if event == "open"]
     strays = [p for p in touched if str(outside) in p or p.startswith(("/etc", "/dev", "/proc"))]
-    assert (leaks, opened, strays) == (0, 0, [])
+    assert (leaks, opened, strays) == (0, [], [])
     assert all(Path(path).parent == root for path in attached + shown)
     assert tried >= 3 * 200
     figure("G23", f"{tried} calls with names that lead outside: {leaks} read, {len(strays)} opened")

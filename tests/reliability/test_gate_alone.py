@@ -23,13 +23,15 @@ def used(names: set[str]) -> Iterator[tuple[str, str]]:
                 yield module, node.attr
 
 
-def called(name: str) -> set[str]:
-    """Return the modules that call a function or class of this name."""
+def importers(module: str, name: str) -> set[str]:
+    """Return the modules that import a name from a module."""
     return {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+        if isinstance(node, ast.ImportFrom)
+        and node.module == module
+        and name in {alias.name for alias in node.names}
     }
 
 
@@ -39,7 +41,7 @@ def test_only_the_gate_takes_a_view_that_performs() -> None:
 
     assert {name for module, name in places if module == "act/gate.py"} == VIEWS
     assert {module for module, _ in places} <= {"act/gate.py", "act/outbox.py"}
-    assert called("Guard") == {"act/gate.py"}
+    assert importers("mlx_tinyagent.act.guard", "Guard") == {"act/gate.py"}
 
 
 def test_a_tool_gets_a_guard_in_place_of_the_backend() -> None:

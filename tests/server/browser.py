@@ -28,6 +28,7 @@ new Promise((done) => {{
   watch.observe(document, {{
     attributes: true, childList: true, subtree: true, characterData: true,
   }});
+  setTimeout(() => done(false), 60000);
 }})
 """
 
@@ -83,10 +84,13 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         """Wait until a condition of the page holds."""
-        self.evaluate(WAIT.format(condition=condition))
+        if not self.evaluate(WAIT.format(condition=condition)):
+            shown = self.evaluate("document.body.innerText")
+            raise AssertionError(f"{condition} did not come; the page shows: {shown}")
 
     def open(self, address: str) -> None:
         """Open an address and wait until it is shown."""
+        self.call("Page.navigate", url="about:blank")  # else a new part behind # opens nothing
         self.call("Page.navigate", url=address)
         wanted = json.dumps(address.partition("#")[0])
         script = f"location.href.startsWith({wanted}) && document.readyState === 'complete'"

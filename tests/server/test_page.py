@@ -12,9 +12,9 @@ from mlx_tinyagent.tools.local import Store, content_hash
 from tests.server.browser import Browser, browsing, executable
 from tests.server.live import TOKEN, Live
 
-QUERY = "invite Dana and mail her the plan"
+QUERY = "invite Noor and mail her the plan"
 PLAN = """\
-1. get_email_address("Dana Wu")
+1. get_email_address("Noor van Dijk")
 2. create_calendar_event("Budget <b>review</b>", "tomorrow at 3pm", "", "", ["$1"], "", None)
 3. create_note("Agenda", "${1} is invited", "")
 4. join()"""

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from mlx_tinyagent.cli.train import train
 from mlx_tinyagent.decode.engine import Engine, EngineOptions
 from mlx_tinyagent.decode.store import KVStore
 from mlx_tinyagent.errors import ModelError, UsageError
@@ -214,6 +216,20 @@ def test_an_adapter_after_the_blocks_is_not_fused(
         fuse(load(base, adapter=tmp_path / "run"), tmp_path / "fused")
     with pytest.raises(UsageError, match="no adapter"):
         fuse(load(base), tmp_path / "fused")
+    assert not (tmp_path / "fused").exists()
+
+
+def test_an_adapter_through_blocks_is_not_fused(
+    make_trainer: MakeTrainer, tmp_path: Path, base: Path
+) -> None:
+    """A model without adapter is served on whole prompts, which it was not trained on."""
+    trained(make_trainer, tmp_path / "run", attention="through_blocks")
+    options = ["--adapter", str(tmp_path / "run"), "--model", str(base)]
+
+    with pytest.raises(UsageError, match="was trained through blocks"):
+        CliRunner().invoke(
+            train, ["fuse", *options, "--out", str(tmp_path / "fused")], catch_exceptions=False
+        )
     assert not (tmp_path / "fused").exists()
 
 

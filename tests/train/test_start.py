@@ -47,7 +47,7 @@ def test_the_first_loss_is_the_adapters(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 8}, r"lora_a is \(64, 4\), this run has \(64, 8\)"),
+        ({"rank": 8}, r"lora_a is \(96, 4\), this run has \(96, 8\)"),
         ({"attention": "full"}, "active is after_blocks, this run has all"),
         ({"scale": 2.0}, "scale is 4.0, this run has 2.0"),
         ({"fine_tune_type": "dora"}, "fine_tune_type is lora, this run has dora"),

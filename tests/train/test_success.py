@@ -34,7 +34,8 @@ class Scripted(Engine):
         """Write the plan whose request stands in the prompt's tail."""
         text = next(plan for query, plan in self.plans.items() if query in prompt.tail.text)
         tokenizer = self.model.tokenizer
-        script = [*tokenizer.encode(text, special=False), tokenizer.eos_ids[0]]
+        end = tokenizer.encode(tokenizer.chat_frame().end)[0]
+        script = [*tokenizer.encode(text, special=False), end]
         return super().plan(prompt, *args, **options, script=script)
 
 
@@ -43,7 +44,7 @@ class Scripted(Engine):
     [
         ({}, [True, True, True]),
         ({"text Ana": JOIN, "open note 1": '1. ask("Which?")\n2. join()'}, [False, False, True]),
-        ({"tell me joke": '1. open_note("joke", "")\n2. join()'}, [True, True, False]),
+        ({"tell me joke": '1. get_phone_number("joke")\n2. join()'}, [True, True, False]),
     ],
 )
 def test_each_kind_has_its_right_plan(
@@ -55,7 +56,7 @@ def test_each_kind_has_its_right_plan(
 ) -> None:
     """A graph for a tool request, nothing where no tool serves; a question instead is wrong."""
     engine = Scripted(load(base), options=EngineOptions(tier="blocks"))
-    engine.plans = {**changes, **RIGHT}
+    engine.plans = changes | {query: plan for query, plan in RIGHT.items() if query not in changes}
     data = load_data([data_folder], tools, engine.model.tokenizer, eval_rows=0)
     by_id = {row.example.id: row for row in data.train}
 

@@ -9,7 +9,9 @@ const conversation = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byt
   byte.toString(16).padStart(2, "0")).join("");
 
 let token = sessionStorage.getItem("token") || "";
-if (location.hash.length > 1) { // the part behind # never leaves the browser
+
+function takeToken() { // the part behind # never leaves the browser
+  if (location.hash.length < 2) return;
   token = decodeURIComponent(location.hash.slice(1));
   sessionStorage.setItem("token", token);
   history.replaceState(null, "", location.pathname);
@@ -237,3 +239,5 @@ find("answer").addEventListener("submit", (event) => {
   if (find("own").value.trim()) answer(find("own").value.trim());
 });
 find("query").focus();
+window.addEventListener("hashchange", takeToken);
+takeToken();

@@ -1,4 +1,4 @@
-"""A whole plan on a Mac without permissions: typed results, and what depends on them does not run."""
+"""Whole plans on a Mac: without a permission what depends on it does not run."""
 
 from __future__ import annotations
 
@@ -27,18 +27,23 @@ def results(mac: Any, text: str) -> list[Any]:
     return [step.result for step in done]
 
 
-@pytest.mark.parametrize("first", ['get_phone_number("Mom")', 'send_sms(["Mom"], "Hi")'])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        '1. get_phone_number("Mom")\n2. create_note("Mom", "$1", "")\n3. join()',
+        '1. send_sms(["Mom"], "Hi")\n2. join()',
+    ],
+)
 def test_without_contacts_nobody_is_not_found(
-    mac: Any, mac_fakes: ModuleType, monkeypatch: pytest.MonkeyPatch, first: str
+    mac: Any, mac_fakes: ModuleType, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
-    """Whether a tool or an argument needs the address book: permission needed, never "not found"."""
+    """A tool or an argument needs the address book: permission needed, never "not found"."""
     kit = mac_fakes.contacts_kit(world(), status=2)
     mac_fakes.install(monkeypatch, {"Contacts": kit})
-    plan = f'1. {first}\n2. create_note("Mom", "$1", "")\n3. join()'
-    found = results(mac, plan)
-    assert isinstance(found[0], PermissionNeeded)
-    assert found[0].app == "Contacts"
-    assert isinstance(found[1], Skipped)
+    first, *rest = results(mac, plan)
+    assert isinstance(first, PermissionNeeded)
+    assert first.app == "Contacts"
+    assert all(isinstance(result, Skipped) for result in rest)
     assert mac.runner.calls == []
 
 
