@@ -43,7 +43,8 @@ tools_option = click.option(
     metavar="FILE|JSON|NAME",
     default="tinyagent16",
     show_default=True,
-    help="A .py file (it runs as code), function schemas (a .json file or JSON text), or a name.",
+    help="A .py file (it runs as code), function schemas (a .json file or JSON text), MCP servers "
+    "(a .json file with mcpServers: their commands run), or a name.",
 )
 backend_option = click.option(
     "--backend", default="local", show_default=True, help="Where actions happen: local, macos, net."
@@ -207,11 +208,14 @@ def _plain(text: str) -> str:
 
 
 def load_tool_set(name: str) -> ToolSet:
-    """Return the tool set of a ``--tools`` option; a Python file is asked about first."""
+    """Return the tool set of a ``--tools`` option; what runs code is asked about first."""
     from mlx_tinyagent.cli.consent import check_code
+    from mlx_tinyagent.server.mcp_tools import connect, is_servers_file
     from mlx_tinyagent.tools.loading import load_tools
 
     check_code(name)
+    if is_servers_file(name):
+        return connect(Path(name).expanduser(), warn=warnings.warn)
     return load_tools(name)
 
 

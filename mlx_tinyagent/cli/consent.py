@@ -1,5 +1,7 @@
 """A Python file of tools runs as code: the user is asked once for each version of it.
 
+A file of MCP servers names commands that are run, and counts as code as well.
+
 What was allowed is kept as sha256 sums in the data folder. Without a terminal
 a file that the caller named is taken as meant; one that only the settings name
 must have been allowed before, so that nobody who can change it gets to run code.
@@ -61,9 +63,11 @@ def allow(source: str) -> None:
 
 
 def _digest(source: str) -> str | None:
-    """Return the sha256 of a Python file; None for what is none or cannot be read."""
+    """Return the sha256 of what runs code; None for what does not or cannot be read."""
+    from mlx_tinyagent.server.mcp_tools import is_servers_file
+
     path = Path(source).expanduser()
-    if path.suffix != ".py":
+    if path.suffix != ".py" and not is_servers_file(source):
         return None
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

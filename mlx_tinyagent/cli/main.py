@@ -17,6 +17,7 @@ COMMANDS = {
     "undo": ("journal", "Take back what a plan did."),
     "resume": ("journal", "Find out about runs that were cut off, and go on."),
     "serve": ("serve", "Serve plans to programs on this machine."),
+    "mcp": ("serve", "Offer plan, ask and retrieve to MCP clients over stdio."),
     "plan": ("batch", "Plan every row of a file; nothing is executed."),
     "retrieve": ("retrieve", "Choose tools for every row of a file."),
     "train": ("train", "Fine-tune the planner on this machine."),

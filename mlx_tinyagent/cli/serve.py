@@ -104,6 +104,42 @@ def serve(
     return 0
 
 
+@click.command()
+@model_option
+@adapter_option
+@tools_option
+@backend_option
+def mcp(model: str, adapter: str | None, tools_name: str, backend: str) -> int:
+    """Offer plan, ask and retrieve to MCP clients over stdio.
+
+    An MCP client starts this command and talks to it over its standard input
+    and output. A client is a program and cannot approve: ask looks things up,
+    does what your own rules allow, and refuses the rest.
+    """
+    from mlx_tinyagent.agent.threaded import ThreadedPlanner
+    from mlx_tinyagent.agent.worker import Worker
+    from mlx_tinyagent.cli.crash import report
+    from mlx_tinyagent.server.desk import Desk
+    from mlx_tinyagent.server.mcp_server import check_installed, make_server
+
+    check_installed()
+    tools = load_tool_set(tools_name)
+    worker = Worker()
+    with open_backend(backend) as store, _until_stopped():
+        planner = worker.call(lambda check: resident(model, adapter, tools))
+        retriever = make_retriever("on")
+        threaded: Any = ThreadedPlanner(lambda: planner(tools), retriever, worker)  # type: ignore[arg-type, return-value]
+        server = make_server(
+            Desk(worker, planner),
+            tools,
+            retriever,
+            lambda: make_agent(tools, store, threaded),
+            bug=report,
+        )
+        server.run("stdio")
+    return 0
+
+
 def resident(model: str, adapter: str | None, tools: ToolSet) -> Callable[[ToolSet], Plans]:
     """Load a model; returns what makes a planner of it for any tool set.
 

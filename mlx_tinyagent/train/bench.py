@@ -146,7 +146,16 @@ class Bench:
         def update() -> float:
             return self._trainer.learn(rows, step).loss
 
-        return self._measured(OURS, rows, sum(row.tokens for row in rows), update, spare=0)
+        return self._measured(OURS, rows, self._computed(rows), update, spare=0)
+
+    def _computed(self, rows: Sequence[Drawn]) -> int:
+        """Return the tokens of our update: tails and plans, and what it computes before them."""
+        parts, tokens = self._trainer.parts, sum(row.tokens for row in rows)
+        if self._trainer.config.attention == "full":
+            return tokens + sum(len(parts.tokens(row.tools)) for row in rows)
+        if self._trainer.config.attention == "through_blocks":
+            return tokens + len(parts.tokens({name for row in rows for name in row.tools}))
+        return tokens
 
     def _theirs(self, rows: Sequence[Drawn], step: int) -> Trial:
         sequences = [self._sequence(row) for row in rows]

@@ -10,10 +10,27 @@ import pytest
 from click.testing import CliRunner
 
 from mlx_tinyagent.cli.bench import bench
+from mlx_tinyagent.datasets.record import write_examples
 from mlx_tinyagent.errors import InputError
 from mlx_tinyagent.models.plain_training import PlainTrainer
+from mlx_tinyagent.tools.base import ToolSet
+from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.train.bench import OURS, PLAIN, Bench, summarize
-from tests.train.conftest import MakeTrainer
+from tests.train.conftest import MakeTrainer, example
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with three examples: the baseline computes whole prompts."""
+    folder = tmp_path_factory.mktemp("few")
+    write_examples(folder / "train.jsonl", [example(number) for number in (1, 4, 7)])
+    return folder
+
+
+@pytest.fixture
+def tools() -> ToolSet:
+    """One tool, for short prompts."""
+    return TINYAGENT16.subset(["open_note"])
 
 
 def test_the_baseline_makes_mlx_lms_updates(make_trainer: MakeTrainer) -> None:
@@ -50,16 +67,16 @@ def test_both_see_the_same_rows_in_turns(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(attention="full", all_tools=1.0)
     report = Bench(trainer).run(batch=2, repeats=2, limit_bytes=1 << 34)
 
+    assert report.largest == 3  # all rows there are
     trials = [(trial.contestant, trial.batch) for trial in report.trials]
     assert trials == [
         *[(OURS, 2), (PLAIN, 2), (PLAIN, 2), (OURS, 2)],
-        *[(OURS, 12), (PLAIN, 12), (PLAIN, 12), (OURS, 12)],
+        *[(OURS, 3), (PLAIN, 3), (PLAIN, 3), (OURS, 3)],
     ]
-    assert report.largest == 12  # all rows there are
     assert set(report.probes) == {1, 2}
     assert report.probes[1] < report.probes[2]
     summary = summarize(report)
-    assert set(summary["batches"]) == {"2", "12"}
+    assert set(summary["batches"]) == {"2", "3"}
     for found in summary["batches"].values():
         assert found[OURS]["tokens_per_example"] == found[PLAIN]["tokens_per_example"]
         assert found[OURS]["peak_bytes"] > 0
@@ -75,14 +92,15 @@ def test_a_limit_that_one_example_passes_is_one_line(make_trainer: MakeTrainer) 
 def test_the_command_writes_json(base: Path, data_folder: Path, tmp_path: Path) -> None:
     """``bench train`` leaves figures and every trial; a batch past the limit is left out."""
     out = tmp_path / "bench.json"
+    schema = tmp_path / "tools.json"
+    schema.write_text(json.dumps([TINYAGENT16["open_note"].schema()]))
     options = ["--data", str(data_folder), "--out", str(out), "--model", str(base)]
-    done = CliRunner().invoke(
-        bench, ["train", *options, "--batch", "64", "--repeats", "1"], catch_exceptions=False
-    )
+    options += ["--tools", str(schema), "--batch", "64", "--repeats", "1"]
+    done = CliRunner().invoke(bench, ["train", *options], catch_exceptions=False)
 
     assert done.exit_code == 0
     summary = json.loads(out.read_text())
-    assert list(summary["batches"]) == [str(summary["largest_batch"])] == ["12"]
+    assert list(summary["batches"]) == [str(summary["largest_batch"])] == ["3"]
     assert summary["config"]["all_tools"] == 1.0
     assert len(summary["trials"]) == 2
     assert "x the speed" in done.stdout

@@ -3,7 +3,7 @@
 // Shows a run as it happens. All text of others goes through textContent; the
 // page's policy (Trusted Types) forbids anything else.
 
-const BOX = { width: 230, height: 46, right: 54, below: 14 };
+const BOX = { width: 250, height: 46, right: 54, below: 14 };
 const find = (id) => document.getElementById(id);
 const conversation = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
   byte.toString(16).padStart(2, "0")).join("");
@@ -88,7 +88,7 @@ function drawGraph(calls) {
     graph.append(draw("g", { "data-step": call.id },
       draw("rect", { x, y, width: BOX.width, height: BOX.height, rx: 7 }),
       draw("text", { x: x + 10, y: y + 19 }, cut(`${call.id}. ${call.words}`, 32)),
-      draw("text", { x: x + 10, y: y + 36, class: "args" }, cut(args.join(", "), 38)),
+      draw("text", { x: x + 10, y: y + 36, class: "args" }, cut(args.join(", "), 36)),
       draw("title", {}, args.join(", "))));
   }
   find("graph").replaceChildren(graph);
@@ -102,7 +102,7 @@ function mark(id, state, text) {
   const step = find("graph").querySelector(`[data-step="${Number(id)}"]`);
   if (step === null) return;
   step.setAttribute("class", state);
-  if (text) step.querySelector(".args").textContent = cut(text, 38);
+  if (text) step.querySelector(".args").textContent = cut(text, 36);
   if (text) step.querySelector("title").textContent = text;
 }
 

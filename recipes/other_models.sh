@@ -1,0 +1,34 @@
+#!/bin/sh
+# Other planners: Qwen3-0.6B on tool blocks, FunctionGemma-270M on the exact tier.
+#
+#     sh recipes/other_models.sh qwen3|functiongemma [DIR]
+#
+# FunctionGemma's sliding windows do not allow blocks that are computed apart, so its adapter acts on
+# the whole prompt (--attention full) and is served on the exact tier.
+#
+# NOT RUN HERE: it needs the Hugging Face Hub (google/functiongemma-270m-it asks for its license
+# first). Every command and option is tested to exist. Hours on a Mac, days on a CPU (estimated).
+set -eu
+PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
+export PATH
+which=${1:?name qwen3 or functiongemma}
+dir=${2:-$which}
+case $which in
+  qwen3) base=qwen3-0.6b attention=after_blocks ;;
+  functiongemma) base=google/functiongemma-270m-it attention=full ;;
+  *) echo "other_models.sh: '$which' is neither qwen3 nor functiongemma" >&2; exit 2 ;;
+esac
+mkdir -p "$dir"
+
+mlx-tinyagent models pull "$base"
+[ -e "$dir/data/config.json" ] ||
+  mlx-tinyagent data synth --out "$dir/data" --count "${COUNT:-20000}" --seed 0 --tools tinyagent16
+if [ -e "$dir/run/checkpoint/state.json" ]; then
+  mlx-tinyagent train planner --data "$dir/data" --out "$dir/run" --resume
+else
+  mlx-tinyagent train planner --data "$dir/data" --out "$dir/run" --model "$base" \
+    --attention "$attention" --iters "${UPDATES:-2500}" --eval-every 250
+fi
+mlx-tinyagent eval plans --data "$dir/data/test.jsonl" --out "$dir/eval" --model "$base" \
+  --adapter "$dir/run" --tools tinyagent16 --limit 150 --resume
+echo "scored row by row: $dir/eval/report.html" >&2
