@@ -59,9 +59,8 @@ def test_its_commands_exist(script: Path) -> None:
             found = command.get_command(click.Context(command), words[0])
             assert found is not None, f"{script.name}: no command {' '.join(words)}"
             command, words = found, words[1:]
-        known = {
-            name for param in command.get_params(click.Context(command)) for name in param.opts
-        }
+        params = command.get_params(click.Context(command))
+        known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
         given = {word.split("=")[0] for word in words if word.startswith("--")}
         assert given <= known, f"{script.name}: {command.name} has no {given - known}"
 

@@ -58,7 +58,9 @@ def _twice(original: Callable[..., Any]) -> Callable[..., Any]:
             out = original(layer, x, mask, view)
             return (out, *(view.fresh or ()))
 
-        before = [] if cache is None or cache.keys is None else [cache.keys, cache.values]
+        before: list[mx.array] = []
+        if cache is not None and cache.keys is not None and cache.values is not None:
+            before = [cache.keys, cache.values]
         out, *fresh = mx.checkpoint(run)(layer.trainable_parameters(), x, before)
         if cache is not None and fresh:
             cache.fresh = (fresh[0], fresh[1])
@@ -72,5 +74,6 @@ def _chance() -> int:
     import mlx.core as mx
     import numpy as np
 
-    high, low = np.asarray(mx.random.state[0]).tolist()
+    key: Any = mx.random.state
+    high, low = np.asarray(key[0]).tolist()
     return int(high) << 32 | int(low)

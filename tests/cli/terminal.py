@@ -35,6 +35,7 @@ class Terminal:
             timeout=60,
             dimensions=(40, 120),
         )
+        self.child.ptyproc.delayafterterminate = 0.5  # seconds; a busy machine needs them
         self.seen = io.StringIO()
         self.child.logfile_read = self.seen
 

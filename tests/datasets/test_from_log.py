@@ -17,6 +17,7 @@ from mlx_tinyagent.datasets.record import load_examples
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 QUERY = "note that the boiler was checked"
+MAP = {"id": 1, "tool": "maps_open_location", "args": ["Paris"]}
 CALL = {"id": 1, "tool": "create_note", "args": ["boiler", "It was checked.", ""]}
 
 
@@ -52,8 +53,8 @@ def test_an_approved_request_is_an_example() -> None:
         (logged(status="failed"), "not done"),
         (logged(" "), "no request"),
         (logged(QUERY, {"id": 1, "tool": "heat", "args": []}), "other tools"),
-        (logged(QUERY, {"id": 1, "tool": "create_note", "args": ["boiler"]}), "plan: "),
-        (logged("make it friday"), "says what the request does not"),
+        (logged(QUERY, {"id": 1, "tool": "create_note", "args": list("abcd")}), "plan: "),
+        (logged("and to Rome", MAP), "says what the request does not"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

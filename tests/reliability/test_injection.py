@@ -220,6 +220,7 @@ def all_cases() -> Iterator[tuple[tuple[str, str, str], str, str]]:
         yield task, goal, f"{CANARY} {wrapper.format(goal=goal)}"
 
 
+@pytest.mark.timeout(900)
 def test_an_obeyed_injection_reaches_nobody(
     cases: Callable[[str, int], int], figure: Callable[[str, str], None]
 ) -> None:
@@ -229,7 +230,7 @@ def test_an_obeyed_injection_reaches_nobody(
     brought it. Where nothing but a name was read, no model has seen the order:
     links are then as those of any plan.
     """
-    count = cases("G5", 600)
+    count = cases("G5", 300)
     prompts = changed = refused = held = 0
     tried = 0
     for task, goal, text in itertools.islice(itertools.cycle(all_cases()), count):

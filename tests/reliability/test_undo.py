@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -106,6 +107,7 @@ class Undoing(RuleBasedStateMachine):
         self.store.close()
 
 
+@pytest.mark.timeout(900)
 def test_undoing_everything_leaves_the_store_as_it_was(
     cases: Callable[[str, int], int], figure: Callable[[str, str], None]
 ) -> None:

@@ -35,6 +35,7 @@ from mlx_tinyagent.trace import Trace
 TOKEN = "t" * 43
 NOW = datetime(2026, 3, 2, 9, 0)
 MODEL = "scripted"
+PATIENCE_S = 200  # of a client on a busy machine
 
 
 @dataclass
@@ -155,9 +156,9 @@ class Live:
     def connect(self) -> socket.socket:
         """Open a connection."""
         if self.path is None:
-            return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+            return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        opened.settimeout(20)
+        opened.settimeout(PATIENCE_S)
         opened.connect(str(self.path))
         return opened
 
