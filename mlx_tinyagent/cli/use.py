@@ -14,7 +14,7 @@ from mlx_tinyagent.cli.common import DEFAULT_MODEL, load_tool_set, print_json
 from mlx_tinyagent.cli.consent import allow
 from mlx_tinyagent.config import SETTINGS_FILE, Use, paths, settings
 
-USERS = ("ask", "run", "chat", "plan", "serve")  # commands that take what is saved
+USERS = ("ask", "run", "chat", "plan", "serve", "mcp")  # commands that take what is saved
 _TABLE = re.compile(r"^\[use\][^\n]*\n?(?:(?!\[)[^\n]*\n?)*", re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ def use(
 ) -> None:
     """Save the model, adapter and tools to use; alone, show them.
 
-    They hold for ask, run, chat, plan and serve where the option is left out.
+    They hold for ask, run, chat, plan, serve and mcp where an option is left out.
     A saved adapter goes with the saved model: with another --model it does not
     count. Saving a model forgets the adapter unless that is given too.
     """
