@@ -101,7 +101,7 @@ class Outbox:
                 raise ToolError(f"message {number} cannot be recalled: it is {state}")
             self._set(number, "recalled")
 
-    def deliver(self, backend: Backend) -> list[Waiting]:
+    def send_due(self, backend: Backend) -> list[Waiting]:
         """Send what is due; one after the other, each marked before it goes.
 
         Args:

@@ -84,7 +84,7 @@ def outbox_send(backend: str) -> int:
 
     with user_store(paths()) as store, open_backend(backend) as opened:
         box = Outbox(store)
-        handled = [*box.reconcile(opened), *box.deliver(opened)]
+        handled = [*box.reconcile(opened), *box.send_due(opened)]
         latest = {item.id: item for item in handled}
         left = [item for item in box.items() if item.state == "waiting"]
     for item in latest.values():

@@ -84,13 +84,13 @@ def states(outbox: Outbox) -> list[str]:
 def test_it_waits_and_then_goes_once(outbox: Outbox, clock: Clock) -> None:
     """Nothing goes before its time; what went does not go again."""
     post = Post()
-    assert outbox.deliver(post) == []  # type: ignore[arg-type]
+    assert outbox.send_due(post) == []  # type: ignore[arg-type]
     clock.now += timedelta(seconds=10)
 
-    (went,) = outbox.deliver(post)  # type: ignore[arg-type]
+    (went,) = outbox.send_due(post)  # type: ignore[arg-type]
 
     assert (went.state, post.sent) == ("sent", {"k1": MAIL})
-    assert outbox.deliver(post) == []  # type: ignore[arg-type]
+    assert outbox.send_due(post) == []  # type: ignore[arg-type]
 
 
 def test_it_can_be_recalled_until_it_goes(outbox: Outbox, clock: Clock) -> None:
@@ -100,7 +100,7 @@ def test_it_can_be_recalled_until_it_goes(outbox: Outbox, clock: Clock) -> None:
     outbox.recall(1)
     clock.now += timedelta(hours=1)
 
-    outbox.deliver(post)  # type: ignore[arg-type]
+    outbox.send_due(post)  # type: ignore[arg-type]
 
     assert states(outbox) == ["recalled", "sent"]
     assert list(post.sent) == ["k2"]
@@ -130,8 +130,8 @@ def test_what_is_not_known_to_have_gone_is_not_sent_again(
 ) -> None:
     """Not by delivering again."""
     clock.now += timedelta(minutes=1)
-    outbox.deliver(post)  # type: ignore[arg-type]
-    outbox.deliver(post)  # type: ignore[arg-type]
+    outbox.send_due(post)  # type: ignore[arg-type]
+    outbox.send_due(post)  # type: ignore[arg-type]
 
     assert states(outbox) == [state]
 
@@ -164,7 +164,7 @@ def _dying(outbox: Outbox, post: Post) -> None:
         raise SystemExit
 
     post.deliver = deliver  # type: ignore[method-assign]
-    outbox.deliver(post)  # type: ignore[arg-type]
+    outbox.send_due(post)  # type: ignore[arg-type]
 
 
 def test_a_backend_that_cannot_send_sends_nothing(
@@ -173,6 +173,6 @@ def test_a_backend_that_cannot_send_sends_nothing(
     """The message has failed, with the reason."""
     clock.now += timedelta(minutes=1)
 
-    (item,) = outbox.deliver(LocalBackend(store))
+    (item,) = outbox.send_due(LocalBackend(store))
 
     assert (item.state, "cannot send" in item.reason) == ("failed", True)

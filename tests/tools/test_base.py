@@ -360,12 +360,17 @@ def test_a_bad_tool_is_refused_with_its_name() -> None:
 # --- calling -------------------------------------------------------------------------------------
 
 
+def untrusted(text: str) -> Value:
+    """Return what a function gave, which may have it from anywhere."""
+    return Value(text=text, origin=Origin.UNTRUSTED)
+
+
 def test_what_a_function_gives_becomes_a_result() -> None:
     """Results pass, plain values become Ok, exceptions become Failed, and no code is a Failed."""
     answers: list[tuple[object, Result]] = [
-        ("done", Ok(value=Value(text="done"), note="done")),
-        (None, Ok(value=Value(text=""), note="t done.")),
-        (5, Ok(value=Value(text="5"), note="5")),
+        ("done", Ok(value=untrusted("done"), note="done")),
+        (None, Ok(value=untrusted(""), note="t done.")),
+        (5, Ok(value=untrusted("5"), note="5")),
         (NotFound(what="x"), NotFound(what="x")),
         (ValueError("no luck"), Failed(reason="t failed: no luck")),
         (KeyError(), Failed(reason="t failed: KeyError")),
