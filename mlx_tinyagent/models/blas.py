@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _POINTER_RELOCATIONS = {1, 6, 7}  # R_X86_64_64, _GLOB_DAT, _JUMP_SLOT
 _PT_LOAD, _PT_DYNAMIC = 1, 2
@@ -81,11 +82,14 @@ class Binding:
     @property
     def threads(self) -> int:
         """Threads the library uses for one product."""
-        return int(getattr(self.handle, f"{self.library.prefix}openblas_get_num_threads")())
+        return int(self._function("openblas_get_num_threads")())
 
     def set_threads(self, count: int) -> None:
         """Set the threads of one product, at least 1."""
-        getattr(self.handle, f"{self.library.prefix}openblas_set_num_threads")(count)
+        self._function("openblas_set_num_threads")(count)
+
+    def _function(self, name: str) -> Any:
+        return getattr(self.handle, self.library.prefix + name)
 
 
 def installed() -> Iterator[Library]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Concatenate, Literal, ParamSpec
 from urllib.parse import urlsplit
 
+from mlx_tinyagent.tools import checks
 from mlx_tinyagent.tools.backend import Action, Contact, FileEntry, Mail, Note
 from mlx_tinyagent.tools.local.changes import recording
 from mlx_tinyagent.tools.local.documents import document, found_text, unreadable
@@ -34,9 +34,6 @@ OPENABLE_SUFFIXES = frozenset(
     | {".jpg", ".jpeg", ".gif", ".heic", ".tif", ".tiff", ".webp", ".mp3", ".m4a", ".wav"}
     | {".mp4", ".mov"}
 )
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_EMAIL = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
-_PHONE = re.compile(r"\+?[\d\s().\-/\u2010-\u2015\u00a0]+")
 
 P = ParamSpec("P")
 
@@ -194,15 +191,15 @@ class LocalBackend:
         calendar: str,
     ) -> Result:
         """Add an event to the named calendar, else to the first one."""
-        starts, ends = _moment(start), _moment(end)
+        starts, ends = checks.moment(start), checks.moment(end)
         if not title.strip():
             return Failed(reason="the event has no title")
         if starts is None or ends is None:
             return Failed(reason=f"not a local date and time: {(end if starts else start)!a}")
         if ends <= starts:
             return Failed(reason=f"the event would end ({ends}) before it starts ({starts})")
-        if wrong := _first_unlike(_EMAIL, invitees):
-            return _no_address(wrong)
+        if wrong := checks.first_unlike(checks.EMAIL, invitees):
+            return checks.no_address(wrong)
         with self.store.transaction():
             place = self._named("calendars", calendar)
             if place is None:
@@ -219,7 +216,9 @@ class LocalBackend:
                 },
             )
             self._add_members("event_invitees", "event_id", event, "email", invitees)
-        note = f"Added '{title.strip()}' to the calendar {place['name']}: {_span(starts, ends)}."
+        note = (
+            f"Added '{title.strip()}' to the calendar {place['name']}: {checks.span(starts, ends)}."
+        )
         return _done(
             f"event:{event}",
             note + _invited(invitees),
@@ -231,14 +230,14 @@ class LocalBackend:
         self, *, name: str, due: str, notes: str, list_name: str, priority: int, all_day: bool
     ) -> Result:
         """Add a reminder to the named list, made if there is none, else to the first one."""
-        moment = _moment(due) if due else None
+        moment = checks.moment(due) if due else None
         if not name.strip():
             return Failed(reason="the reminder has no name")
         if due and moment is None:
             return Failed(reason=f"not a local date and time: {due!a}")
         if not 0 <= priority <= 9:
             return Failed(reason=f"a reminder's priority is 0 to 9, not {priority}")
-        all_day = bool(moment) and (all_day or _is_date(due))
+        all_day = bool(moment) and (all_day or checks.is_date(due))
         stored = ""
         if moment is not None:
             stored = moment.date().isoformat() if all_day else moment.isoformat()
@@ -255,7 +254,7 @@ class LocalBackend:
                     "notes": notes,
                 },
             )
-        when = f", due {_spoken(moment, all_day=all_day)}" if moment else ""
+        when = f", due {checks.spoken(moment, all_day=all_day)}" if moment else ""
         note = f"Added the reminder '{name.strip()}' to {_place('list', place, new)}{when}."
         return _done(f"reminder:{reminder}", note, {"name": name.strip(), "due": stored})
 
@@ -308,8 +307,8 @@ class LocalBackend:
         """Save a draft; nothing is sent."""
         to = list(dict.fromkeys(recipients))
         copies = [address for address in dict.fromkeys(cc) if address not in to]
-        if wrong := _first_unlike(_EMAIL, [*to, *copies]):
-            return _no_address(wrong)
+        if wrong := checks.first_unlike(checks.EMAIL, [*to, *copies]):
+            return checks.no_address(wrong)
         with self.store.transaction():
             missing = next((path for path in attachments if self._file(path) is None), None)
             if missing is not None:
@@ -339,7 +338,7 @@ class LocalBackend:
             return Failed(reason="the text message has no recipient")
         if not text.strip():
             return Failed(reason="the text message is empty")
-        if wrong := _first_unlike(_PHONE, numbers):
+        if wrong := checks.first_unlike(checks.PHONE, numbers):
             return Failed(reason=f"not a phone number: {wrong!a}; look the person up first")
         with self.store.transaction():
             message = self.store.insert("outbox_messages", {"state": QUEUED, "text": text})
@@ -353,7 +352,7 @@ class LocalBackend:
     ) -> Result:
         """Make a join link from the setting ``meeting_url``."""
         pattern = self.store.setting("meeting_url")
-        moment = _moment(start)
+        moment = checks.moment(start)
         if "{key}" not in pattern:
             return Failed(
                 reason="no meeting provider is configured: set meeting_url to a link with {key} "
@@ -363,15 +362,15 @@ class LocalBackend:
             return Failed(reason=f"not a local date and time: {start!a}")
         if minutes < 1:
             return Failed(reason=f"a meeting lasts at least a minute, not {minutes}")
-        if wrong := _first_unlike(_EMAIL, invitees):
-            return _no_address(wrong)
+        if wrong := checks.first_unlike(checks.EMAIL, invitees):
+            return checks.no_address(wrong)
         with self.store.transaction():
             values = {"topic": topic, "starts": moment.isoformat(), "minutes": minutes, "url": ""}
             meeting = self.store.insert("meetings", values)
             url = pattern.replace("{key}", self._meeting_key(meeting, topic, moment))
             self.store.rows("UPDATE meetings SET url = ? WHERE id = ?", (url, meeting))
             self._add_members("meeting_invitees", "meeting_id", meeting, "email", invitees)
-        note = f"Made a link for '{topic}' on {_spoken(moment)}: {url}"
+        note = f"Made a link for '{topic}' on {checks.spoken(moment)}: {url}"
         fields = {"url": url, "topic": topic, "start": moment.isoformat()}
         return Ok(
             value=Value(text=url, fields=fields),
@@ -436,54 +435,6 @@ class LocalBackend:
         seed = f"{secret}|{meeting}|{topic}|{start.isoformat()}"
         code = hashlib.sha256(seed.encode()).hexdigest()[:12]
         return f"{words}-{code}" if words.isascii() and words else code
-
-
-def _moment(text: str) -> datetime | None:
-    """Read local ISO 8601 text; None if it is something else or names a zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return None if moment.tzinfo else moment
-
-
-def _spoken(moment: datetime, *, all_day: bool = False) -> str:
-    """Write a moment for people, the same in every locale."""
-    day = f"{_DAYS[moment.weekday()]} {moment.date().isoformat()}"
-    return day if all_day else f"{day} {moment:%H:%M}"
-
-
-def _span(starts: datetime, ends: datetime) -> str:
-    """Write a span for people; from midnight to midnight is a day."""
-    if starts.time() == ends.time() == time():
-        last = ends - timedelta(days=1)
-        days = _spoken(starts, all_day=True)
-        return f"{days}, all day" if last == starts else f"{days} to {_spoken(last, all_day=True)}"
-    return f"{_spoken(starts)} to " + (
-        f"{ends:%H:%M}" if ends.date() == starts.date() else _spoken(ends)
-    )
-
-
-def _is_date(text: str) -> bool:
-    """Whether ISO text names a day without a time."""
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _first_unlike(pattern: re.Pattern[str], values: Iterable[str]) -> str | None:
-    """Return the first value that is no address or number, as one is never guessed."""
-    for value in values:
-        digits = sum(char.isdigit() for char in value)
-        if not pattern.fullmatch(value) or (pattern is _PHONE and digits < 3):
-            return value or "''"
-    return None
-
-
-def _no_address(found: str) -> Failed:
-    return Failed(reason=f"not an e-mail address: {found!a}; look the person up first")
 
 
 def _invited(invitees: Sequence[str]) -> str:
