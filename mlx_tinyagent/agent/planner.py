@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from mlx_tinyagent.decode.grammar import GrammarOptions
 from mlx_tinyagent.errors import ModelError, PlanError, TinyAgentError
-from mlx_tinyagent.plan.graph import parse
+from mlx_tinyagent.plan.graph import parse, without_repeats
 from mlx_tinyagent.plan.schema import Plan
+from mlx_tinyagent.plan.text import write
 from mlx_tinyagent.prompt.render import Request, render
 from mlx_tinyagent.retrieval.base import Retrieved, Retriever
 from mlx_tinyagent.tools.base import ToolSet
@@ -33,7 +34,7 @@ class Planned:
 
     Attributes:
         plan: The checked plan.
-        text: As written by the model.
+        text: As written by the model, but for steps that it wrote twice.
         retrieved: The tools that were offered, and why.
         counts: Tokens and passes, of both plans where the first one asked for more tools.
         trace: Seconds for retrieve, prefill, decode.
@@ -213,6 +214,7 @@ class Planner:
             if isinstance(written, TinyAgentError):
                 raise written
             plan = parse(written.text, retrieved.tools)
+            once = without_repeats(plan)
         except PlanError as error:
             raise ModelError(
                 f"{self.engine.model.name} wrote no usable plan ({error.reason}); "
@@ -220,7 +222,9 @@ class Planner:
             ) from error
         for name, seconds in written.trace.seconds.items():
             trace.seconds[name] = trace.seconds.get(name, 0.0) + seconds
-        return plan, written
+        if once is not plan:
+            written = dataclasses.replace(written, text=write(once))
+        return once, written
 
 
 def retrieval_query(request: Request) -> str:

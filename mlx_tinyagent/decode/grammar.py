@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_tinyagent.plan.graph import DEFAULT_LIMITS, Limits
 from mlx_tinyagent.plan.schema import parse_ref, parse_template
 from mlx_tinyagent.plan.text import in_range
-from mlx_tinyagent.tools.base import Kind, Param, Tool, ToolSet, Type, literal
+from mlx_tinyagent.tools.base import ENTITY_TYPE, Kind, Param, Tool, ToolSet, Type, literal
 
 MAX_TEXT_CHARS = 400  # free text in one argument
 MAX_SPAN_CHARS = 400  # words of the request in one argument
@@ -27,6 +28,12 @@ MAX_SPAN_SOURCE_CHARS = 16_384  # of request and history that spans may come fro
 # a sentence's punctuation; it never holds what would have to be escaped.
 _SPAN_SHAPE = rf"/[^\s\"\\$.,;:!?]([^\"\\\n\r\t]{{0,{MAX_SPAN_CHARS - 2}}}[^\s\"\\.,;:!?])?/"
 _ISO = r"/[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}(:[0-9]{2})?)?/"
+# How an address, a number or a path stands in a request that has one.
+_WRITTEN_OUT = {
+    "contact-email": re.compile(r"[\w.+%-]+@\w[\w.-]*\w"),
+    "contact-phone": re.compile(r"(?<![\w:.$@+])\+?\(?\d[\d\s().\-/]*\d(?![\w:%@])"),
+    "file": re.compile(r"(?<![^\s\"'(])(?:~|\.{1,2})?/[^\s\"'\\$]*[^\s\"'\\$.,;:!?)]"),
+}
 _WORDS = (Kind.SPAN, Kind.WHEN, Kind.TEXT, Kind.TEMPLATE)
 _CHAR = r'[^"\\\n\r\t$]|\\["\\n]'
 
@@ -76,12 +83,13 @@ def line_grammar(
     """
     number = len(written) + 1
     effects = sum(step.tool.effect.changes for step in written)
-    builder = _Builder(written, sources, options)
+    builder = _Builder(written, tools, sources, options)
     heads = []
     if number <= options.limits.steps:
         for tool in tools:
             if not tool.effect.changes or effects < options.limits.effects:
-                heads.append(builder.call(tool))
+                call = builder.call(tool)
+                heads += [] if call is None else [call]
     if not written:
         if options.ask:
             heads.append(f"{_text('ask(')} {builder.rule('QUESTION')} {_text(')' + chr(10))}")
@@ -104,9 +112,14 @@ class _Builder:
     """Collects the rules that one line's grammar needs."""
 
     def __init__(
-        self, written: Sequence[Written], sources: Sequence[str], options: GrammarOptions
+        self,
+        written: Sequence[Written],
+        tools: ToolSet,
+        sources: Sequence[str],
+        options: GrammarOptions,
     ) -> None:
         self._written = written
+        self._returned = {tool.returns for tool in tools}
         self._options = options
         self._sources = _clip(sources)
         self._rules: dict[str, str] = {}
@@ -118,19 +131,25 @@ class _Builder:
         self._rules[name] = body
         return name
 
-    def call(self, tool: Tool) -> str:
+    def call(self, tool: Tool) -> str | None:
+        """Return the ways to call a tool; None while a step that gives it a value is missing."""
         parts = [_text(f"{tool.name}(")]
         for index, param in enumerate(tool.params):
             if index:
                 parts.append(_text(", "))
-            parts.append(self.argument(param))
+            argument = self.argument(param)
+            if argument is None:
+                return None
+            parts.append(argument)
         parts.append(_text(")\n"))
         return " ".join(parts)
 
-    def argument(self, param: Param) -> str:
+    def argument(self, param: Param) -> str | None:
         if param.is_list:
             return self.items(param)
         options = self.values(param)
+        if not options and param.required and self.looked_up(param):
+            return None
         if param.optional:
             options.append(_text("None"))
         options += _default(param)
@@ -138,9 +157,11 @@ class _Builder:
             options.append(_text('""'))
         return _one_of(options)
 
-    def items(self, param: Param) -> str:
+    def items(self, param: Param) -> str | None:
         """Return the ways to write a list; one of which nothing can be said is empty."""
         values = self.values(param)
+        if not values and not param.empty and param.required and self.looked_up(param):
+            return None
         options = [_text("[]")] if param.empty or not values else []
         options += _default(param)
         if values:
@@ -161,7 +182,7 @@ class _Builder:
                 plain = [choice for choice in param.choices if not _refers(choice)]
                 return [_text(literal(choice)) for choice in plain or param.choices]
             case Kind.SPAN:
-                written = self.span()
+                written = self.written_out(param) if self.looked_up(param) else self.span()
             case Kind.WHEN:
                 written = self.span() + ([self.rule("ISO")] if self._options.iso_dates else [])
             case Kind.TEXT:
@@ -169,6 +190,16 @@ class _Builder:
             case Kind.TEMPLATE:
                 written = [self.template(param)]
         return written + [_text(f'"${step.id}"') for step in self._readable(param.accepts)]
+
+    def looked_up(self, param: Param) -> bool:
+        """Whether an offered tool finds what the argument takes: then a mere name will not do."""
+        return param.entity is not None and ENTITY_TYPE[param.entity] in self._returned
+
+    def written_out(self, param: Param) -> list[str]:
+        """Return the addresses, numbers or paths that the request itself has."""
+        pattern = _WRITTEN_OUT[param.entity or "file"]
+        found = (match for source in self._sources for match in pattern.findall(source))
+        return [_text(literal(match)) for match in dict.fromkeys(found) if _is_plain(match)]
 
     def span(self) -> list[str]:
         """Return the rule for words of the request; none where there are no words."""
@@ -234,6 +265,12 @@ def _refers(value: object) -> bool:
     return isinstance(value, str) and (
         parse_ref(value) is not None or parse_template(value) != value
     )
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a found text stands on one line and is more than a short number."""
+    digits = sum(char.isdigit() for char in text)
+    return "\n" not in text and (digits >= 3 or any(char.isalpha() for char in text))
 
 
 def _one_of(options: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ no cycle. No call starts before the whole plan has passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any
@@ -368,6 +368,49 @@ def levels(steps: Iterable[Step]) -> list[tuple[int, ...]]:
     for number, level in depth.items():
         grouped.setdefault(level, []).append(number)
     return [tuple(grouped[level]) for level in sorted(grouped)]
+
+
+def without_repeats(plan: Plan) -> Plan:
+    """Drop each step that says word for word what an earlier one says; its readers read that one.
+
+    A small model may look somebody up twice, or write a reminder a second
+    time. Calls without words ("next track", twice) are left alone: there,
+    again may be meant.
+    """
+    kept: dict[tuple[str, tuple[Argument, ...]], int] = {}
+    renamed: dict[int, int] = {}
+    steps = []
+    for step in plan.steps:
+        args = tuple(_renumber(argument, renamed) for argument in step.args)
+        call = (step.tool, args)
+        if call in kept and any(not isinstance(arg, int | float | None) and arg for arg in args):
+            renamed[step.id] = kept[call]
+            continue
+        renamed[step.id] = kept[call] = len(steps) + 1
+        steps.append(Step(renamed[step.id], step.tool, args, step.thought))
+    return plan if len(steps) == len(plan.steps) else replace(plan, steps=tuple(steps))
+
+
+def _renumber(argument: Argument, renamed: Mapping[int, int]) -> Argument:
+    """Replace the step numbers of references."""
+    if isinstance(argument, tuple):
+        return tuple(_renumber_one(item, renamed) for item in argument)
+    return _renumber_one(argument, renamed)
+
+
+def _renumber_one(value: Scalar, renamed: Mapping[int, int]) -> Scalar:
+    match value:
+        case Ref():
+            return replace(value, step=renamed[value.step])
+        case Template():
+            return Template(
+                tuple(
+                    part if isinstance(part, str) else replace(part, step=renamed[part.step])
+                    for part in value.parts
+                )
+            )
+        case _:
+            return value
 
 
 def as_calls(plan: Plan) -> list[dict[str, Any]]:

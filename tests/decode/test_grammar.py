@@ -182,6 +182,39 @@ def test_references_name_earlier_steps_that_fit(
     assert accepts(tokenizer, tools, calling(written, first=LOOKUPS)) is allowed
 
 
+SMS = '{}send_sms([{}], "Late")\n{}. join()'
+PHONE = '1. get_phone_number("Ana")\n'
+
+
+@pytest.mark.parametrize(
+    ("query", "plan", "allowed"),
+    [
+        ("text Ana I am late", SMS.format("1. ", '"Ana"', 2), False),
+        ("text Ana I am late", PHONE + SMS.format("2. ", '"$1"', 3), True),
+        ("text Ana I am late", PHONE + SMS.format("2. ", '"Ana"', 3), False),
+        ("text 555-0103 at 12:30", SMS.format("1. ", '"555-0103"', 2), True),
+        ("text 555-0103 at 12:30", SMS.format("1. ", '"12:30"', 2), False),
+        ("text +1 (415) 555 2671.", SMS.format("1. ", '"+1 (415) 555 2671"', 2), True),
+        ("send ~/a.pdf", '1. summarize_pdf("~/a.pdf")\n2. join()', True),
+        ("send the report", '1. summarize_pdf("the report")\n2. join()', False),
+        ("mail b.c@x.org, ok", '1. reply_to_email(["b.c@x.org"], "", [])\n2. join()', True),
+        ("mail b.c@x.org, ok", '1. reply_to_email(["mail"], "", [])\n2. join()', False),
+    ],
+)
+def test_who_can_be_looked_up_is_looked_up(
+    tokenizer: Tokenizer, query: str, plan: str, allowed: bool
+) -> None:
+    """An address, number or path is an earlier step's, or stands in the request as one."""
+    assert accepts(tokenizer, TINYAGENT16, plan, sources=(query,)) is allowed
+
+
+def test_without_a_tool_that_looks_up_words_do(tokenizer: Tokenizer) -> None:
+    """A set without address book takes a name; the gate resolves it or asks."""
+    alone = TINYAGENT16.subset(["send_sms"])
+    plan = SMS.format("1. ", '"Ana"', 2)
+    assert accepts(tokenizer, alone, plan, sources=("text Ana I am late",))
+
+
 @pytest.mark.parametrize(
     ("accepted", "written", "allowed"),
     [

@@ -17,9 +17,10 @@ from mlx_tinyagent.plan.graph import (
     bind,
     from_calls,
     parse,
+    without_repeats,
 )
 from mlx_tinyagent.plan.schema import Argument, Plan, Ref, Step, Template
-from mlx_tinyagent.plan.text import MAX_ARGUMENT_CHARS, MAX_PLAN_CHARS, read
+from mlx_tinyagent.plan.text import MAX_ARGUMENT_CHARS, MAX_PLAN_CHARS, read, write
 from mlx_tinyagent.tools.base import (
     Email,
     Span,
@@ -415,3 +416,42 @@ def test_binding_reports_a_missing_join_of_hand_made_steps() -> None:
     """Raw steps need not come from a text."""
     with pytest.raises(PlanError, match="ends without join"):
         bind(read(FIND + "2. join()")[:-1], TOOLS)
+
+
+# --- steps written twice -------------------------------------------------------------------------
+
+
+def test_a_step_written_twice_is_done_once() -> None:
+    """Readers of the second one read the first; the rest moves up."""
+    plan = parse(
+        '1. find("Dana")\n'
+        '2. send(["$1"], "Hi")\n'
+        '3. find("Dana")\n'
+        '4. find("Lee")\n'
+        '5. send(["$3", "$4"], "See ${3.name} and ${4.name}")\n'
+        '6. send(["$3"], "Hi")\n'
+        "7. join()",
+        TOOLS,
+    )
+    assert write(without_repeats(plan)) == (
+        '1. find("Dana")\n'
+        '2. send(["$1"], "Hi", 1, 0.5, "a", False, None)\n'
+        '3. find("Lee")\n'
+        '4. send(["$1", "$3"], "See ${1.name} and ${3.name}", 1, 0.5, "a", False, None)\n'
+        "5. join()"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '1. find("Dana")\n2. find("Dan")\n3. join()',
+        '1. find("Dana")\n2. shut("Dana")\n3. join()',
+        "1. look()\n2. look()\n3. join()",  # no words: again may be meant
+        "1. join()",
+    ],
+)
+def test_steps_that_differ_and_calls_without_words_stay(text: str) -> None:
+    """Nothing is copied where nothing is dropped."""
+    plan = parse(text, TOOLS)
+    assert without_repeats(plan) is plan
