@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Tools that a plan may ask for beside the offered ones, the best by score: a grammar that
 # named a thousand would cost every request, and a model can only guess names it was not shown.
 MORE_TOOLS = 16
+_ANY_MOMENT = datetime(2000, 1, 3)  # where phrases stand does not depend on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,9 @@ class Planner:
         hidden = [name for name in self.tools.names if name not in tools]
         if len(hidden) > MORE_TOOLS:
             hidden = sorted(hidden, key=lambda name: -retrieved.scores.get(name, 0.0))[:MORE_TOOLS]
-        options = GrammarOptions(more_tools=tuple(hidden) if more_tools else ())
+        options = GrammarOptions(
+            more_tools=tuple(hidden) if more_tools else (), dates=date_phrases(request)
+        )
         constraint = PlanConstraint(
             tokenizer.llguidance_tokenizer(), tools, request.sources(), options
         )
@@ -233,6 +237,23 @@ def retrieval_query(request: Request) -> str:
     return f"{earlier} {request.query}".strip()
 
 
+def date_phrases(request: Request) -> tuple[str, ...]:
+    """Return what a date may be copied from: the phrases that say when, in request and history.
+
+    Of neighbors ("friday with Ana at 3") also the stretch from the first to the
+    second, since one argument takes it all.
+    """
+    from mlx_tinyagent.act.dates import find
+
+    moment = request.now or _ANY_MOMENT
+    phrases = []
+    for source in request.sources():
+        found = find(source, moment)
+        phrases += [date.text for date in found]
+        phrases += [source[a.span[0] : b.span[1]] for a, b in itertools.pairwise(found)]
+    return tuple(dict.fromkeys(phrases))
+
+
 def counts_json(counts: Counts) -> dict[str, int]:
     """Return the documented counts of one request."""
     return {
@@ -254,6 +275,5 @@ def _hints(request: Request, scores: Mapping[str, float]) -> Hints:
     from mlx_tinyagent.act.dates import find
     from mlx_tinyagent.decode.drafts import Hints
 
-    moment = request.now or datetime(2000, 1, 3)  # where phrases stand does not depend on it
-    dates = tuple(found.text for found in find(request.query, moment))
+    dates = tuple(found.text for found in find(request.query, request.now or _ANY_MOMENT))
     return Hints(dates=dates, scores=scores)

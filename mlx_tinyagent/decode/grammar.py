@@ -54,12 +54,14 @@ class GrammarOptions:
         ask: Whether ``ask("...")`` may stand first.
         more_tools: Names that ``more_tools([...])`` may name; empty: it may not be written.
         iso_dates: Whether dates may be written as ISO 8601 text as well as copied.
+        dates: Texts whose words a date may copy: what says when. None: all sources.
         limits: Bounds on steps and effects.
     """
 
     ask: bool = True
     more_tools: tuple[str, ...] = ()
     iso_dates: bool = False
+    dates: tuple[str, ...] | None = None
     limits: Limits = DEFAULT_LIMITS
 
 
@@ -148,7 +150,7 @@ class _Builder:
         if param.is_list:
             return self.items(param)
         options = self.values(param)
-        if not options and param.required and self.looked_up(param):
+        if not options and self.must_be_said(param):
             return None
         if param.optional:
             options.append(_text("None"))
@@ -160,7 +162,7 @@ class _Builder:
     def items(self, param: Param) -> str | None:
         """Return the ways to write a list; one of which nothing can be said is empty."""
         values = self.values(param)
-        if not values and not param.empty and param.required and self.looked_up(param):
+        if not values and self.must_be_said(param):
             return None
         options = [_text("[]")] if param.empty or not values else []
         options += _default(param)
@@ -184,7 +186,7 @@ class _Builder:
             case Kind.SPAN:
                 written = self.written_out(param) if self.looked_up(param) else self.span()
             case Kind.WHEN:
-                written = self.span() + ([self.rule("ISO")] if self._options.iso_dates else [])
+                written = self.when() + ([self.rule("ISO")] if self._options.iso_dates else [])
             case Kind.TEXT:
                 written = [self.rule("TEXT")]
             case Kind.TEMPLATE:
@@ -201,18 +203,31 @@ class _Builder:
         found = (match for source in self._sources for match in pattern.findall(source))
         return [_text(literal(match)) for match in dict.fromkeys(found) if _is_plain(match)]
 
+    def must_be_said(self, param: Param) -> bool:
+        """Whether a call cannot go without the argument: nobody to send to, no date."""
+        dated = param.kind is Kind.WHEN and self._options.dates is not None
+        return param.required and not param.empty and (dated or self.looked_up(param))
+
+    def when(self) -> list[str]:
+        """Return the rule for words that say when; those of the request where none are known."""
+        dates = self._options.dates
+        return self.span() if dates is None else self._copied("WHEN", _clip(dates))
+
     def span(self) -> list[str]:
         """Return the rule for words of the request; none where there are no words."""
-        if not self._sources:
+        return self._copied("SPAN", self._sources)
+
+    def _copied(self, name: str, sources: Sequence[str]) -> list[str]:
+        if not sources:
             return []
-        if "SPAN" not in self._rules:
-            names = []
-            for index, source in enumerate(self._sources):
+        if name not in self._rules:
+            parts = []
+            for index, source in enumerate(sources):
                 body = "%regex " + json.dumps({"substring_words": source})
-                names.append(self.add(f"SUB{index}", body))
-            self.add("SPAN_TEXT", f"({' | '.join(names)}) & {_SPAN_SHAPE}")
-            self.add("SPAN", r'"\"" SPAN_TEXT "\""')
-        return ["SPAN"]
+                parts.append(self.add(f"{name}_SUB{index}", body))
+            self.add(f"{name}_TEXT", f"({' | '.join(parts)}) & {_SPAN_SHAPE}")
+            self.add(name, rf'"\"" {name}_TEXT "\""')
+        return [name]
 
     def template(self, param: Param) -> str:
         readable = [str(step.id) for step in self._readable(param.accepts)]

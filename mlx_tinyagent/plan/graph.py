@@ -379,7 +379,7 @@ def without_repeats(plan: Plan) -> Plan:
     """
     kept: dict[tuple[str, tuple[Argument, ...]], int] = {}
     renamed: dict[int, int] = {}
-    steps = []
+    steps: list[Step] = []
     for step in plan.steps:
         args = tuple(_renumber(argument, renamed) for argument in step.args)
         call = (step.tool, args)

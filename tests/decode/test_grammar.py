@@ -208,6 +208,37 @@ def test_who_can_be_looked_up_is_looked_up(
     assert accepts(tokenizer, TINYAGENT16, plan, sources=(query,)) is allowed
 
 
+EVENT = '1. create_calendar_event("{}", "{}", "", "", [], "", None)\n2. join()'
+
+
+@pytest.mark.parametrize(
+    ("title", "date", "dates", "allowed"),
+    [
+        ("lunch", "friday at noon", ("friday at noon",), True),
+        ("lunch", "friday", ("friday at noon",), True),
+        ("lunch", "friday at noon", None, True),
+        ("friday", "lunch", None, True),
+        ("friday", "lunch", ("friday at noon",), False),
+        ("lunch", "friday at noon", (), False),
+    ],
+)
+def test_a_date_is_copied_from_what_says_when(
+    tokenizer: Tokenizer, title: str, date: str, dates: tuple[str, ...] | None, allowed: bool
+) -> None:
+    """Where nothing says when, a tool that must be told cannot be called."""
+    query = "lunch on friday at noon"
+    plan = EVENT.format(title, date)
+    assert accepts(tokenizer, TINYAGENT16, plan, sources=(query,), dates=dates) is allowed
+
+
+def test_a_date_that_may_be_open_stays_open(tokenizer: Tokenizer) -> None:
+    """Reminders need no date."""
+    plan = '1. create_reminder("lunch", "{}", "", "", 0, True)\n2. join()'
+    query = ("remind me of lunch",)
+    assert accepts(tokenizer, TINYAGENT16, plan.format(""), sources=query, dates=())
+    assert not accepts(tokenizer, TINYAGENT16, plan.format("lunch"), sources=query, dates=())
+
+
 def test_without_a_tool_that_looks_up_words_do(tokenizer: Tokenizer) -> None:
     """A set without address book takes a name; the gate resolves it or asks."""
     alone = TINYAGENT16.subset(["send_sms"])
