@@ -84,11 +84,12 @@ class Planner:
         """
         trace = Trace()
         with trace.span("retrieve"):
-            retrieved = self._retrieve(request, offered)
+            retrieved = self.retrieve(request, offered)
         plan, decoded = self._write(request, retrieved, on_text, trace)
         return self._complete(request, retrieved, plan, decoded, on_text, trace)
 
-    def _retrieve(self, request: Request, offered: tuple[str, ...] | None) -> Retrieved:
+    def retrieve(self, request: Request, offered: tuple[str, ...] | None = None) -> Retrieved:
+        """Choose the tools that a request is offered: those named, or else the retriever's."""
         if offered is not None:
             chosen = self.tools.subset(offered)
             reasons = dict.fromkeys(chosen.names, "given")
@@ -119,7 +120,7 @@ class Planner:
                 trace = Trace()
                 try:
                     with trace.span("retrieve"):
-                        retrieved = self._retrieve(request, offered)
+                        retrieved = self.retrieve(request, offered)
                     job = self.job(request, retrieved)
                 except TinyAgentError as error:
                     refused.append((number, error))

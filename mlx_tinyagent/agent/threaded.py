@@ -88,7 +88,7 @@ class ThreadedPlanner:
     def _extend(self, request: Request) -> int:
         engine = self._planner.engine
         if self._retriever is None:
-            tools = self._planner._retrieve(request, None).tools
+            tools = self._planner.retrieve(request, None).tools
         else:
             tools = self._retriever.select(retrieval_query(request), self.tools).tools
         return engine.extend(render(request, tools, engine.model.tokenizer.chat_frame()))

@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, Literal, get_args
 
 from mlx_tinyagent.tools.backend import Action
-from mlx_tinyagent.tools.local.backend import LocalBackend, _effect
+from mlx_tinyagent.tools.local.backend import LocalBackend, in_one_transaction
 from mlx_tinyagent.tools.local.store import Row, Store
 from mlx_tinyagent.tools.match import candidates
 from mlx_tinyagent.tools.results import NotFound, Ok, Result, Value
@@ -51,7 +51,7 @@ class AgendaBackend(LocalBackend):
         view._action = action
         return view
 
-    @_effect
+    @in_one_transaction
     def change_item(
         self: LocalBackend, *, key: str, values: Row, invitees: Sequence[str], note: str
     ) -> Result:
@@ -79,7 +79,7 @@ class AgendaBackend(LocalBackend):
                     known.append(email)
         return Ok(value=Value(text=note), note=note, record=key)
 
-    @_effect
+    @in_one_transaction
     def delete_item(self: LocalBackend, *, key: str, note: str) -> Result:
         """Delete a row and its parts.
 

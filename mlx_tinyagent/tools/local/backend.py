@@ -54,7 +54,7 @@ def _typed(
     return guarded
 
 
-def _effect(
+def in_one_transaction(
     method: Callable[Concatenate[LocalBackend, P], Result],
 ) -> Callable[Concatenate[LocalBackend, P], Result]:
     """Write an effect and its journal entry in one transaction; both or neither."""
@@ -158,7 +158,7 @@ class LocalBackend:
 
     # Effects
 
-    @_effect
+    @in_one_transaction
     def open_file(self, path: str) -> Result:
         """Show an indexed file, or say where it is if there is no opener."""
         entry = self._file(path)
@@ -170,7 +170,7 @@ class LocalBackend:
         verb = "Opened" if self._opener else "Found"
         return self._show("file", path, Ok(value=value, note=f"{verb} {entry['name']}: {path}"))
 
-    @_effect
+    @in_one_transaction
     def open_url(self, url: str, *, note: str) -> Result:
         """Show a URL, or give it to the user if there is no opener."""
         scheme = urlsplit(url).scheme if url.isprintable() else ""
@@ -178,7 +178,7 @@ class LocalBackend:
             return Failed(reason=f"links of this kind are not opened: {url[:80]!a}")
         return self._show("url", url, Ok(value=Value(text=url, fields={"url": url}), note=note))
 
-    @_effect
+    @in_one_transaction
     def create_event(
         self,
         *,
@@ -225,7 +225,7 @@ class LocalBackend:
             {"title": title.strip(), "start": starts.isoformat(), "end": ends.isoformat()},
         )
 
-    @_effect
+    @in_one_transaction
     def create_reminder(
         self, *, name: str, due: str, notes: str, list_name: str, priority: int, all_day: bool
     ) -> Result:
@@ -258,7 +258,7 @@ class LocalBackend:
         note = f"Added the reminder '{name.strip()}' to {_place('list', place, new)}{when}."
         return _done(f"reminder:{reminder}", note, {"name": name.strip(), "due": stored})
 
-    @_effect
+    @in_one_transaction
     def create_note(self, *, name: str, body: str, folder: str) -> Result:
         """Add a note to the named folder, made if there is none, else to the first one."""
         if not name.strip():
@@ -273,7 +273,7 @@ class LocalBackend:
             {"name": name.strip(), "folder": place["name"]},
         )
 
-    @_effect
+    @in_one_transaction
     def append_note(self, *, note_id: int, text: str) -> Result:
         """Add text on a new line at the end of a note."""
         if not text.strip():
@@ -292,7 +292,7 @@ class LocalBackend:
             {"name": note.name, "folder": note.folder},
         )
 
-    @_effect
+    @in_one_transaction
     def draft_mail(
         self,
         *,
@@ -330,7 +330,7 @@ class LocalBackend:
         note = f"Saved a draft {what} '{subject}' {', '.join(parts)}; it was not sent."
         return _done(f"draft:{draft}", note, {"subject": subject})
 
-    @_effect
+    @in_one_transaction
     def queue_message(self, *, recipients: Sequence[str], text: str) -> Result:
         """Put one text message into the outbox; there is no gateway to send it."""
         numbers = list(dict.fromkeys(recipients))
@@ -346,7 +346,7 @@ class LocalBackend:
         note = f"Queued the text to {', '.join(numbers)}; no gateway is configured to send it."
         return _done(f"message:{message}", note, {})
 
-    @_effect
+    @in_one_transaction
     def create_meeting(
         self, *, topic: str, start: str, minutes: int, invitees: Sequence[str]
     ) -> Result:
