@@ -17,6 +17,8 @@ from mlx_tinyagent.act.dates.calendar import (
     shift,
 )
 from mlx_tinyagent.act.dates.holidays import NAMES
+from mlx_tinyagent.act.dates.names import MONTHS, WEEKDAYS
+from mlx_tinyagent.act.dates.words import correct
 
 NOW = datetime(2024, 5, 15, 9)  # a Wednesday morning
 
@@ -158,6 +160,66 @@ PHRASES = [
     ("wednsday", "date", "2024-05-22", None),
     ("thurs at 4", "datetime", "2024-05-16T16", None),
     ("fri 5pm", "datetime", "2024-05-17T17", None),
+    ("weds", "date", "2024-05-22", None),
+    ("tues at 10", "datetime", "2024-05-21T10", None),
+    ("frday at 3", "datetime", "2024-05-17T15", None),
+    ("friady", "date", "2024-05-17", None),
+    ("mondey", "date", "2024-05-20", None),
+    ("suday", "date", "2024-05-19", None),
+    ("thursdey at noon", "datetime", "2024-05-16T12", None),
+    ("marhc 3rd", "date", "2025-03-03", None),
+    ("apil 3", "date", "2025-04-03", None),
+    ("jully 4", "date", "2024-07-04", None),
+    ("agust 5", "date", "2024-08-05", None),
+    # Times with a dot, and keys beside the colon's.
+    ("7.15pm", "time", "2024-05-15T19:15", None),
+    ("thurs 7.15pm", "datetime", "2024-05-16T19:15", None),
+    ("tues 7.15 a.m.", "datetime", "2024-05-21T07:15", None),
+    ("thurs 7.15", "datetime", "2024-05-16T19:15", None),
+    ("7.15 on thursday", "datetime", "2024-05-16T19:15", None),
+    ("fri 19.30", "datetime", "2024-05-17T19:30", None),
+    ("fri 13.12", "date", "2024-12-13", None),  # that day is a Friday
+    ("friday 7.6", "date", "2024-07-06", None),
+    ("sun 30.06", "date", "2024-06-30", None),
+    ("7.15-8.15pm", "timerange", "2024-05-15T19:15", "2024-05-15T20:15"),
+    ("7;30 pm", "time", "2024-05-15T19:30", None),
+    ("9.am", "time", "2024-05-15T09", None),
+    ("friday 1900", "datetime", "2024-05-17T19", None),
+    ("1930 on friday", "datetime", "2024-05-17T19:30", None),
+    ("at 2000", "time", "2024-05-15T20", None),
+    # British: half six is half past six.
+    ("half six", "time", "2024-05-15T18:30", None),
+    ("half 6 tomorrow", "datetime", "2024-05-16T18:30", None),
+    ("half-past 6", "time", "2024-05-15T18:30", None),
+    ("half seven pm", "time", "2024-05-15T19:30", None),
+    ("half ten tonight", "datetime", "2024-05-15T22:30", None),
+    ("half five tomorrow morning", "datetime", "2024-05-16T05:30", None),
+    ("thurs half 12", "datetime", "2024-05-16T12:30", None),
+    ("half 6 to half 7", "timerange", "2024-05-15T18:30", "2024-05-15T19:30"),
+    ("quarter to 5", "time", "2024-05-15T16:45", None),
+    # A week after a day.
+    ("thursday week", "date", "2024-05-23", None),
+    ("wednesday week", "date", "2024-05-29", None),
+    ("tues wk at 3", "datetime", "2024-05-28T15", None),
+    ("sunday week 7pm", "datetime", "2024-05-26T19", None),
+    ("friday fortnight", "date", "2024-05-31", None),
+    ("tomorrow week", "date", "2024-05-23", None),
+    ("a week on friday", "date", "2024-05-24", None),
+    ("a week friday at half six", "datetime", "2024-05-24T18:30", None),
+    ("week on monday", "date", "2024-05-27", None),
+    ("a week today", "date", "2024-05-22", None),
+    ("two weeks tomorrow", "date", "2024-05-30", None),
+    ("a fortnight on tuesday", "date", "2024-06-04", None),
+    ("two weeks monday to friday", "daterange", "2024-05-20", "2024-05-24"),
+    # A day of the month before its time.
+    ("the 3rd at noon", "datetime", "2024-06-03T12", None),
+    ("3rd at noon", "datetime", "2024-06-03T12", None),
+    ("12th half 3", "datetime", "2024-06-12T15:30", None),
+    ("the 17 from 2pm to 4pm", "datetimerange", "2024-05-17T14", "2024-05-17T16"),
+    # Years said of weeks and weekends.
+    ("week 27 of last year", "daterange", "2023-07-03", "2023-07-10"),
+    ("week 27", "daterange", "2024-07-01", "2024-07-08"),
+    ("halloween weekend 2021", "daterange", "2021-10-30", "2021-11-01"),
 ]
 
 
@@ -254,6 +316,9 @@ def test_parts_that_stand_apart_are_put_together(text, start, end, cover):
         "There are 10 students.", "There are two to four people in the room", "4:3 aspect ratio",
         "Good morning Paul", "This screen has 1:1", "for an hour", "2 hours", "1/2 cup of milk",
         "in 9999 decades", "the sun is bright", "it happened 99999999 days ago",
+        "order half 6 packs", "cut it in half 6 times", "half one half the other", "half 13",
+        "sundry things", "ice cream sundaes", "Augusta", "ask Frida", "jane", "a jury",
+        "came 3rd at the race", "chapter 7;30",
     ],
 )  # fmt: skip
 def test_text_without_a_moment_is_none(text):
@@ -282,6 +347,33 @@ def test_next_weekday_and_todays_name_keep_their_other_day():
     assert own is not None
     assert [r.start for r in following.alternatives] == [datetime(2024, 5, 17)]
     assert [r.start for r in own.alternatives] == [datetime(2024, 5, 15)]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "others"),
+    [
+        ("half six", ["2024-05-16T06:30"]),
+        ("thurs 7.15", ["2024-05-16T07:15"]),
+        ("thurs 7.15pm", []),
+        ("a week on friday", []),
+        ("wednesday week", ["2024-05-22T00:00"]),  # said on a Wednesday: today's or the next one
+    ],
+)
+def test_what_british_phrases_leave_open(phrase, others):
+    """The other half of the day, and the week that today's own name may count from."""
+    found = resolve(phrase, NOW)
+
+    assert found is not None
+    assert [r.start for r in found.alternatives] == [datetime.fromisoformat(o) for o in others]
+
+
+def test_one_slip_in_a_name_is_forgiven_where_it_can_mean_nothing_else():
+    """Every slip in a long name is; "jane", "marsh", "sundae" and other words stay themselves."""
+    for slip in ("mnoday", "mmonday", "fridya", "sundqy", "aprli", "auguts", "juen", "jlus"):
+        meant = correct(slip)
+        assert (meant in (*WEEKDAYS, *MONTHS)) == (slip != "jlus"), slip
+    words = "sunray sundry frida avril augusta manday jane june jury marsh match today sonny modal"
+    assert [correct(word) for word in words.split()] == words.split()
 
 
 def test_what_the_text_says_is_told_apart_from_what_was_filled_in():

@@ -140,12 +140,13 @@ def test_the_covering_piece_lies_in_the_text(text):
         "5 to ", "3 ", "1/", "9:", "friday ", "the ", "one ", "2 days after ", "next ", "a half ",
         "2 hours and ", "between 3 and ", "half past ", '"tomorrow" ', "' ", "week of ", "end of ",
         "two weeks from ", "at ", "2h", "x", " ", "\u3000", "the meeting went on in the room ",
+        "half 6 ", "friday week ", "a week ", "the 3 at ", "3rd from ", "fri 7.15 ",
     ],
 )  # fmt: skip
 def test_hostile_text_takes_no_time(piece):
     """100,000 characters of nothing but beginnings of dates are answered at once."""
     text = piece * (100_000 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone: the machine may be busy
     resolve(text, NOW)
 
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2

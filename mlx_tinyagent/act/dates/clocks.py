@@ -15,7 +15,9 @@ from mlx_tinyagent.act.dates.source import Found, Source
 # Words that make the bare number after them a time of day.
 _AT = frozenset(("at", "@", "around", "about", "circa", "approximately", "by", "til", "till"))
 _PAST, _BEFORE = frozenset(("past", "after")), frozenset(("to", "before", "till", "til"))
-_DAY_WORDS = frozenset(("today", "tomorrow", "tonight", "next"))
+_DAYS = frozenset(("today", "tomorrow", "tonight"))
+_DAY_WORDS = _DAYS | {"next"}
+_NOT_HALF = frozenset(("a", "and", "the", "first", "second", "last", "other"))
 _NOT_A_CLOCK = frozenset(("%", "th", "st", "nd", "rd", "percent", "/", "$", "dollars", "people"))
 
 
@@ -28,6 +30,7 @@ def _clock(source: Source, i: int) -> Found[Clock] | None:
     return (
         _named(source, i)
         or _past(source, i)
+        or _half(source, i)
         or digital(source, i)
         or _with_words(source, i)
         or _basic(source, i)
@@ -117,6 +120,7 @@ def _past(source: Source, i: int) -> Found[Clock] | None:
     word = source.word(j)
     if word in ("half", "quarter"):
         minutes, j = (30 if word == "half" else 15), j + 1
+        j = j + 1 if source.dash(j) else j
     else:
         count = cardinal(source, j)
         if count is None or not 1 <= count[0] <= 59:
@@ -139,6 +143,22 @@ def _past(source: Source, i: int) -> Found[Clock] | None:
     if hour is None or hour[0].minute:
         return None
     return _moved(hour[0], sign * minutes), hour[1]
+
+
+def _half(source: Source, i: int) -> Found[Clock] | None:
+    """Reads "half six", "half 6": British for half past six."""
+    before = source.word(i - 1)
+    if source.word(i) != "half" or before in _NOT_HALF or source.digits(i - 1):
+        return None
+    j = i + 2 if source.dash(i + 1) else i + 1
+    hour = source.number(j) if source.digits(j) in (1, 2) else small_number(source.word(j))
+    if hour is None or not 1 <= hour <= 12 or counts_things(source, j + 1):
+        return None
+    after, settled = source.word(j + 1), meridiem(source, j + 1) or _oclock(source, j + 1) > j + 1
+    spans = source.dash(j + 1) or after in WEEKDAYS or after in _DAY_WORDS
+    if not (settled or spans or stands_alone(source, j)):
+        return None  # "half 6 packs"
+    return _finish(source, j + 1, hour, 30, 0, digits=1)
 
 
 def _moved(hour: Clock, minutes: int) -> Clock:
@@ -167,6 +187,10 @@ def digital(source: Source, i: int) -> Found[Clock] | None:
 def _colons(source: Source, i: int, hour: int) -> Found[Clock] | None:
     """Reads "h:mm", "h:mm:ss", then perhaps "am" or "pm"."""
     separated = source.word(i + 1) == ":" and source.digits(i + 2) == 2
+    # The keys beside the colon's: "7;30 pm", "7|30 pm".
+    slipped = source.word(i + 1) in (";", "|") and source.glued(i + 1) and source.glued(i + 2)
+    if slipped and source.digits(i + 2) == 2 and meridiem(source, i + 3):
+        separated = True
     if not separated or source.digits(i) > 2 or (source.word(i - 1) == ":" and source.glued(i)):
         return None
     minute, second, j = source.number(i + 2) or 0, 0, i + 3
@@ -238,7 +262,11 @@ def _with_meridiem(source: Source, i: int, hour: int) -> Found[Clock] | None:
     dotted = _dotted(source, i)
     if dotted and meridiem(source, i + 3):
         return dotted
-    if source.word(i + 1) == ":" and source.word(i + 2) in ("am", "pm"):  # "5:PM"
+    if (
+        source.word(i + 1) in (":", ".")
+        and source.glued(i + 1)
+        and (source.word(i + 2) in ("am", "pm") and source.glued(i + 2))
+    ):  # "5:PM", "9.am"
         return _finish(source, i + 2, hour, 0, 0, digits=source.digits(i))
     if meridiem(source, i + 1) or _oclock(source, i + 1) > i + 1:
         return _finish(source, i + 1, hour, 0, 0, digits=source.digits(i))
@@ -308,8 +336,13 @@ def _bare(source: Source, i: int) -> Found[Clock] | None:
 
 
 def _four_digits(source: Source, i: int, number: int) -> Found[Clock] | None:
-    """Reads "0730" where a time is expected."""
-    if source.digits(i) != 4 or number >= 2400 or number % 100 > 59 or 1900 <= number <= 2100:
+    """Reads "0730" where a time is expected; what may be a year, only where no year can be."""
+    if source.digits(i) != 4 or number >= 2400 or number % 100 > 59:
+        return None
+    before, after = source.word(i - 1), source.word(source.skip(i + 1, "on"))
+    beside = before in WEEKDAYS or before in _DAYS or before in ("at", "@")
+    opening = before == "" and (after in WEEKDAYS or after in _DAYS)
+    if 1900 <= number <= 2100 and not (beside or opening):
         return None
     return _valid(number // 100, number % 100, 0, opened=1 <= number // 100 <= 12, end=i + 1)
 

@@ -9,7 +9,7 @@ from mlx_tinyagent.act.dates.month_days import marked_day_of_month, nth_day_of, 
 from mlx_tinyagent.act.dates.names import SIDES, WEEKDAYS
 from mlx_tinyagent.act.dates.parts import Day, on_or_after
 from mlx_tinyagent.act.dates.source import Found, Phrases, Source
-from mlx_tinyagent.act.dates.weekdays import weekday, weekday_and_date
+from mlx_tinyagent.act.dates.weekdays import weekday, weekday_and_date, weeks_on
 
 _RELATIVE = Phrases(
     (
@@ -73,14 +73,16 @@ def _sided_date(source: Source, i: int) -> Found[Day] | None:
 
 
 def _relative(source: Source, i: int) -> Found[Day] | None:
-    """Reads "today", "tomorrow", "the day after tomorrow"."""
+    """Reads "today", "tomorrow", "the day after tomorrow", "tomorrow week"."""
     found = source.phrase(i, _RELATIVE)
     if found is None:
         return None
     offset, end = found
     if source.word(end - 1) in ("after", "before") and _continues(source, end):
         return None
-    moved = add_days(source.today, offset)
+    later = weeks_on(source, end) if source.word(end - 1) in ("today", "tomorrow") else None
+    weeks, end = later or (0, end)
+    moved = add_days(source.today, offset + 7 * weeks)
     return (Day(date=moved), end) if moved else None
 
 

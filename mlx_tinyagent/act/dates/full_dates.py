@@ -92,10 +92,30 @@ def _numeric(source: Source, i: int) -> Found[Day] | None:
 
 def _dotted_date(source: Source, i: int) -> bool:
     """Whether "5.12" is a date: behind "on", or "7.6" too behind a weekday."""
-    if source.word(i + 1) != "." or not source.glued(i + 2):
+    if source.word(i + 1) != "." or not source.glued(i + 2) or _half_named(source, i + 3):
         return False
-    before = source.word(i - 1)
-    return before in WEEKDAYS or (before in ("on", "dated") and source.digits(i + 2) == 2)
+    before, weekday = source.word(i - 1), WEEKDAYS.get(source.word(i - 1))
+    if weekday is None:
+        return before in ("on", "dated") and source.digits(i + 2) == 2
+    return source.digits(i + 2) == 1 or not _may_be_clock(source, i, weekday)
+
+
+def _may_be_clock(source: Source, i: int, weekday: int) -> bool:
+    """Whether "7.15" behind a weekday is a time: after noon only if no such day has that date."""
+    hour, minute = source.number(i) or 0, source.number(i + 2) or 0
+    if hour > 23 or minute > 59:
+        return False
+    if hour <= 12:
+        return True
+    dated = _open_year(source, *_month_and_day(hour, minute), i + 3)
+    return dated is None or dated[0].date.weekday() != weekday
+
+
+def _half_named(source: Source, i: int) -> bool:
+    """Whether "am" or "pm" follows digits: what stands before is a time."""
+    return source.word(i) in ("am", "pm") or (
+        source.word(i) in ("a", "p") and source.word(i + 1) in (".", "m")
+    )
 
 
 def _month_and_day(first: int, second: int) -> tuple[int, int]:

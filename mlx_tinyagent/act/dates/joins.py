@@ -52,7 +52,8 @@ def _beside(source: Source, a: Expression, b: Expression) -> Expression | None:
         return None
     if "." in words and (len(words) > 1 or source.words[a.last].end != source.words[b.first].start):
         return None  # a full stop ends the sentence
-    if a.weak and a.clock and (a.clock.bare or words):
+    whole_phrase = a.first == 0 and b.last == len(source.words) and words == ["on"]
+    if a.weak and a.clock and (a.clock.bare or words) and not whole_phrase:
         return None  # "3 on friday" may count anything; "friday 3", "9.30 tomorrow" are times
     if b.weak and b.clock and not a.day:
         return None

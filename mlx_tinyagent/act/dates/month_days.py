@@ -7,6 +7,7 @@ from datetime import date
 
 from mlx_tinyagent.act.dates import numbers
 from mlx_tinyagent.act.dates.calendar import add_days, add_months, make_date, nth_weekday
+from mlx_tinyagent.act.dates.clocks import clock, clock_after_at
 from mlx_tinyagent.act.dates.full_dates import month_at, year_after
 from mlx_tinyagent.act.dates.names import SIDES, STOPS, WEEKDAYS, stands_alone
 from mlx_tinyagent.act.dates.parts import Day, on_or_after
@@ -17,13 +18,31 @@ def marked_day_of_month(source: Source, i: int) -> Found[Day] | None:
     """Reads "the 18th", "on fourth": an ordinal that the words around show to be a day."""
     start = source.skip(i, "the")
     value = source.number(start)
-    if source.word(i - 1) == "on" and start > i and value and stands_alone(source, start):
+    timed = source.digits(start) <= 2 and _time_follows(source, start + 1)
+    if (
+        start > i
+        and value
+        and ((source.word(i - 1) == "on" and stands_alone(source, start)) or timed)
+    ):
         dates = month_days(source.today, value)
         return (Day(date=dates[0], others=dates[1:], open="month"), start + 1) if dates else None
     found = day_of_month(source, i)
-    if found is None or (start == i and source.word(i - 1) not in ("on", "for", "by")):
+    if found is None or (start == i and not _shown_as_day(source, i, found[1])):
         return None
     return None if _continues_ordinal(source, start, found[1]) else found
+
+
+def _shown_as_day(source: Source, i: int, end: int) -> bool:
+    """Whether the words around "3rd" make it a day: "on 3rd", "3rd at noon"."""
+    if source.word(i - 1) in ("on", "for", "by"):
+        return True
+    return source.digits(i) > 0 and _time_follows(source, end)
+
+
+def _time_follows(source: Source, i: int) -> bool:
+    """Whether a time of day stands behind a number: "at 3", "from 2pm", "noon"."""
+    led = source.word(i) in ("at", "@", "from", "between")
+    return bool(clock_after_at(source, i + 1)) if led else bool(clock(source, i))
 
 
 def day_of_month(source: Source, i: int) -> Found[Day] | None:

@@ -13,6 +13,7 @@ from mlx_tinyagent.act.dates.numbers import cardinal
 from mlx_tinyagent.act.dates.parts import Clock, ClockRange, Day, Expression, Period
 from mlx_tinyagent.act.dates.source import Found, Phrases, Source
 from mlx_tinyagent.act.dates.units import whole
+from mlx_tinyagent.act.dates.weekdays import weeks_after
 
 _NOW = Phrases(
     (
@@ -26,6 +27,7 @@ _END_OF_DAY = time(23, 59, 59)
 _AGO = frozenset(("ago", "earlier", "back", "before"))
 _LATER = frozenset(("later", "hence"))
 _FORWARD = frozenset(("from", "after", "since", "following", "starting", "beginning", "past"))
+_NEAR_DAYS, _SPANS = frozenset(("today", "tomorrow")), frozenset(("to", "through", "until"))
 _BACKWARD = frozenset(("before", "prior", "preceding"))
 
 
@@ -150,6 +152,9 @@ def _counted(source: Source, i: int) -> Found[Expression] | None:
     j = i + 1 if lead in ("in", "for", "after") else i
     found = lengths.length(source, j)
     if found is None:
+        weeks = _week(source, i)
+        if weeks and source.word(weeks[1]) == "on":
+            return _week_on(source, i, *weeks)
         single = _single(source, j)
         return _from_anchor(source, i, *single) if single and lead != "for" else None
     length, end = found
@@ -174,16 +179,26 @@ def _counted(source: Source, i: int) -> Found[Expression] | None:
     return None
 
 
+def _week(source: Source, i: int) -> Found[Length] | None:
+    """Reads "week", "fortnight" where one is meant: no "the", "next" or weekday before it."""
+    before = source.word(i - 1)
+    if source.word(i) not in ("week", "fortnight") or before == "the":
+        return None
+    return None if before in SIDES or before in WEEKDAYS else lengths.unit(source, i)
+
+
 def _week_on(source: Source, i: int, length: Length, end: int) -> Found[Expression] | None:
-    """Reads "a week on friday", "two weeks on tuesday": so many weeks after the next such day."""
+    """Reads "a week on friday", "two weeks today": so many weeks after the next such day."""
     weeks = length.days and length.days % 7 == 0 and length == Length(days=length.days)
-    if not weeks or source.word(end) != "on" or source.word(end + 1) not in WEEKDAYS:
+    j = source.skip(end, "on")
+    named_day = source.word(j) in WEEKDAYS or (j == end and source.word(j) in _NEAR_DAYS)
+    if not weeks or not named_day or source.word(i) in ("in", "after"):
         return None
-    if source.word(i) in ("in", "after"):
-        return None
-    named = day(source, end + 1)
-    moved = named and add_days(named[0].date, length.days)
-    return _expression(i, named[1], Day(date=moved)) if named and moved else None
+    named = day(source, j)
+    if named is None or (j == end and (source.dash(named[1]) or source.word(named[1]) in _SPANS)):
+        return None  # "two weeks monday to friday"
+    moved = weeks_after(source.today, named[0], length.days // 7)
+    return _expression(i, named[1], moved) if moved else None
 
 
 def _next_workday(source: Source, i: int) -> Found[Expression] | None:

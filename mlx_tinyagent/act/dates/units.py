@@ -7,6 +7,7 @@ from datetime import date
 from mlx_tinyagent.act.dates import numbers
 from mlx_tinyagent.act.dates.calendar import add_days, add_months, make_date, week_start
 from mlx_tinyagent.act.dates.days import day
+from mlx_tinyagent.act.dates.full_dates import year_after
 from mlx_tinyagent.act.dates.holidays import holiday
 from mlx_tinyagent.act.dates.names import MONTHS, SIDES, Side
 from mlx_tinyagent.act.dates.parts import Period, days_from, month_period
@@ -285,12 +286,7 @@ def _quarter_year(source: Source, year: int | None, end: int) -> tuple[int, int]
     if late:
         return late
     if source.word(end - 1) in ("of", "in"):
-        the = source.skip(end, "the")
-        side = SIDES.get(source.word(the), "")
-        at = the + 1 if side else the
-        if source.word(at) == "year":
-            return source.today.year + _STEP[side], at + 1
-        return source.today.year, end - 1
+        return _sided_year(source, end) or (source.today.year, end - 1)
     return source.today.year, end
 
 
@@ -303,14 +299,22 @@ def _weekend(source: Source, i: int) -> Found[Period] | None:
             return (found, named[1]) if found else None
         found = unit_period(source.today, "weekend", 0)
         return (found, j + 1) if found else None
-    if holiday(source, j) is None:
-        return None
-    celebrated = day(source, j)
-    if celebrated is None or source.word(celebrated[1]) not in _WEEKEND:
+    feast, celebrated = holiday(source, j), day(source, j)
+    if feast is None or celebrated is None or source.word(celebrated[1]) not in _WEEKEND:
         return None
     # The weekend beside a Monday or Friday holiday runs through it.
-    found = _long_weekend(celebrated[0].date)
-    return (found, celebrated[1] + 1) if found else None
+    late = year_after(source, celebrated[1] + 1)
+    date_of = feast[0](late[0]) if late else celebrated[0].date
+    found = _long_weekend(date_of) if date_of else None
+    return (found, late[1] if late else celebrated[1] + 1) if found else None
+
+
+def _sided_year(source: Source, i: int) -> Found[int] | None:
+    """Reads "this year", "next year", "the year"."""
+    j = source.skip(i, "the")
+    side = SIDES.get(source.word(j), "")
+    j = j + 1 if side else j
+    return (source.today.year + _STEP[side], j + 1) if source.word(j) == "year" else None
 
 
 def _long_weekend(feast: date) -> Period | None:
@@ -320,13 +324,14 @@ def _long_weekend(feast: date) -> Period | None:
 
 
 def _week_number(source: Source, i: int) -> Found[Period] | None:
-    """Reads "week 31", "week 3 of 2027": ISO weeks."""
+    """Reads "week 31", "week 3 of 2027", "week 27 of last year": ISO weeks."""
     j = source.skip(i, "the")
     number = source.number(j + 1)
     if source.word(j) != "week" or number is None or not 1 <= number <= 53:
         return None
-    late = numbers.year(source, j + 3) if source.word(j + 2) == "of" else None
-    year, end = late if late else (source.today.year, j + 2)
+    year, end = source.today.year, j + 2
+    if source.word(j + 2) == "of":
+        year, end = numbers.year(source, j + 3) or _sided_year(source, j + 3) or (year, end)
     fourth = make_date(year, 1, 4)
     monday = fourth and add_days(week_start(fourth), 7 * (number - 1))
     found = days_from(monday, 7, "week") if monday else None

@@ -6,15 +6,17 @@ from datetime import date
 
 from mlx_tinyagent.act.dates import numbers
 from mlx_tinyagent.act.dates.calendar import add_days, make_date, week_start
+from mlx_tinyagent.act.dates.clocks import clock
+from mlx_tinyagent.act.dates.day_parts import part_of_day
 from mlx_tinyagent.act.dates.full_dates import full_date
 from mlx_tinyagent.act.dates.month_days import next_month_day
-from mlx_tinyagent.act.dates.names import SIDES, WEEKDAYS, Side, stands_alone
+from mlx_tinyagent.act.dates.names import SIDES, STOPS, WEEKDAYS, Side, stands_alone
 from mlx_tinyagent.act.dates.parts import Day
 from mlx_tinyagent.act.dates.source import Found, Source
 
 _AFTER_WEEKDAY = frozenset(
     ("", ".", "?", "!", ",", "at", "@", "from", "morning", "afternoon", "evening", "night",
-     "noon", "the", "-", "or", "through", "to")
+     "noon", "the", "-", "or", "through", "to", "week", "wk", "fortnight", "half")
 )  # fmt: skip
 
 
@@ -25,7 +27,8 @@ def weekday(source: Source, i: int) -> Found[Day] | None:
     today's own name means a week later, with today as the other reading. "next"
     is that day of next week and "last" that day of last week; "this" is that day of
     this week if it is not past, otherwise the next one; "coming" and "past" are the
-    nearest ones. "next friday" keeps the nearest one as its other reading.
+    nearest ones. "next friday" keeps the nearest one as its other reading. "friday
+    week" is a week after "friday".
     """
     week = _week_side(source, i)
     if week:
@@ -48,6 +51,10 @@ def weekday(source: Source, i: int) -> Found[Day] | None:
     if [source.word(j + 1), source.word(j + 2)] == ["after", "next"]:
         found = add_days(_sided_weekday(source.today, "next", target).date, 7)
         return (Day(date=found), j + 3) if found else None
+    weeks = weeks_on(source, end) if side is None else None
+    if weeks:
+        later = weeks_after(source.today, _sided_weekday(source.today, "", target), weeks[0])
+        return (later, weeks[1]) if later else None
     if side is None and source.word(j + 1) in ("next", "coming") and not _names_more(source, j + 2):
         side, end = ("next" if source.word(j + 1) == "next" else "coming"), j + 2
     return _sided_weekday(source.today, side or "", target), end
@@ -93,6 +100,25 @@ def _week_after(source: Source, i: int) -> Found[int] | None:
     if found:
         return found
     return None
+
+
+def weeks_on(source: Source, i: int) -> Found[int] | None:
+    """Reads "week" or "fortnight" behind a day, which is then so many weeks later."""
+    weeks = {"week": 1, "wk": 1, "fortnight": 2}.get(source.word(i))
+    after = source.word(i + 1)
+    if weeks is None or after == "of":
+        return None
+    timed = clock(source, i + 1) or part_of_day(source, i + 1)
+    if not timed and (source.digits(i + 1) or (after.isalpha() and after not in STOPS)):
+        return None  # "sunday, week 7", "the monday week review"
+    return weeks, i + 1
+
+
+def weeks_after(today: date, named: Day, weeks: int) -> Day | None:
+    """A day so many weeks after another; its other readings likewise, unless they are past."""
+    days = (named.date, *(d for d in named.others if d >= today))
+    moved, *others = (add_days(d, 7 * weeks) for d in days)
+    return Day(date=moved, others=tuple(d for d in others if d)) if moved else None
 
 
 def _in_week(today: date, weeks: int, target: int, end: int) -> Found[Day] | None:

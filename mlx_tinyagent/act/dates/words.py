@@ -8,7 +8,7 @@ done on a lower-case, apostrophe-free, spelling-corrected form.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,7 +41,7 @@ _SPELLINGS = {
     "moring": "morning", "mornin": "morning", "morn": "morning", "mornning": "morning",
     "aftenoon": "afternoon", "arvo": "afternoon", "noontime": "noon",
     "xmas": "christmas", "nite": "night", "oclock": "oclock", "wknd": "weekend",
-    "nxt": "next", "ninteen": "nineteen", "fourty": "forty",
+    "nxt": "next", "ninteen": "nineteen", "fourty": "forty", "qtr": "quarter",
 }  # fmt: skip
 
 # Words long and odd enough that one slip of a finger cannot make another English word.
@@ -51,6 +51,17 @@ _FORGIVING = (
     "midnight", "weekend", "thanksgiving", "christmas", "halloween",
 )  # fmt: skip
 _REAL_WORDS = frozenset(("thursdays", "tuesdays", "wednesdays", "saturdays", "weekends"))
+
+# Names one edit away from which there are few words, all of them listed below.
+_CAREFUL = ("monday", "friday", "sunday", "april", "august")
+_OTHER_WORDS = frozenset(
+    ("mondays", "fridays", "sundays", "manday", "mondal", "frida", "sundae", "sundar", "sundry",
+     "sunray", "sunway", "sunda", "avril", "aprils", "augusta", "auguste", "augusto", "augusts",
+     "august")
+)  # fmt: skip
+# Names with too many neighbors ("marsh", "match", "Jane", "jury"): two letters changed places,
+# or one came twice.
+_SHORT = ("march", "june", "july")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +121,9 @@ def correct(word: str) -> str:
     """The word meant by a lower-case word: itself, or the one it misspells.
 
     Doubled letters are ignored and one edit is forgiven in a closed list of long
-    words; everything shorter goes through a table.
+    words; everything shorter goes through tables. The first letter is always right.
     """
-    known = _SPELLINGS.get(word)
+    known = _SPELLINGS.get(word) or _SLIPS.get(word)
     if known is not None:
         return known
     if not 5 <= len(word) <= 13 or word in _REAL_WORDS:
@@ -143,3 +154,29 @@ def _neighborhood() -> Mapping[str, str]:
 
 
 _NEIGHBORS = _neighborhood()
+
+
+def _edits(word: str) -> Iterator[str]:
+    """Every text one edit away: a letter left out, put in or replaced, and ``_swaps``."""
+    for k in range(1, len(word) + 1):
+        yield word[:k] + word[k + 1 :]
+        for letter in "abcdefghijklmnopqrstuvwxyz":
+            yield word[:k] + letter + word[k:]
+            yield word[:k] + letter + word[k + 1 :]
+    yield from _swaps(word)
+
+
+def _swaps(word: str) -> Iterator[str]:
+    """A word with two neighboring letters swapped, or one of them twice."""
+    for k in range(len(word)):
+        yield word[:k] + word[k] + word[k:]
+        if 1 <= k < len(word) - 1:
+            yield word[:k] + word[k + 1] + word[k] + word[k + 2 :]
+
+
+def _slips() -> Mapping[str, str]:
+    table = {slip: word for word in _CAREFUL for slip in _edits(word) if slip not in _OTHER_WORDS}
+    return table | {slip: word for word in _SHORT for slip in _swaps(word)}
+
+
+_SLIPS = _slips()
