@@ -341,7 +341,7 @@ def send(backend: Backend, kind: str, payload: Mapping[str, Any], *, key: str) -
         key: What the message carries.
 
     Returns:
-        ``Ok`` if it went, ``Failed`` if it surely did not, ``Unknown`` if nobody can tell.
+        ``Ok`` if it went, ``Unknown`` if nobody can tell, anything else if it surely did not.
     """
     if not isinstance(backend, Sender):
         return Failed(reason=f"the backend {backend.name} cannot send")

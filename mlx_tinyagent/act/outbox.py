@@ -17,7 +17,7 @@ from mlx_tinyagent.act.gate import find_effect, send
 from mlx_tinyagent.errors import ToolError
 from mlx_tinyagent.tools.backend import Backend
 from mlx_tinyagent.tools.local.store import Row, Store
-from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Result, Unknown, explain
+from mlx_tinyagent.tools.results import NotFound, Ok, Result, Unknown, explain
 
 State = Literal["waiting", "sending", "sent", "recalled", "failed", "unknown"]
 
@@ -62,9 +62,11 @@ class Outbox:
     def put(self, kind: str, payload: Mapping[str, Any], *, key: str, wait_s: float) -> Waiting:
         """Let a message wait; the same key twice is one message.
 
+        One that was recalled or surely did not go waits again.
+
         Args:
             kind: ``mail`` or ``message``.
-            payload: What is to be sent; plain data.
+            payload: What is to be sent, plain data: see ``tools.backend.Sender``.
             key: What it carries.
             wait_s: How long it can be recalled, in seconds.
 
@@ -77,6 +79,11 @@ class Outbox:
                 text = json.dumps(dict(payload), sort_keys=True)
                 row = {"key": key, "kind": kind, "payload": text, "due": due.isoformat()}
                 self._store.insert("outbox", row)
+            self._store.rows(
+                "UPDATE outbox SET state = 'waiting', reason = '', due = ? "
+                "WHERE key = ? AND state IN ('recalled', 'failed')",
+                (due.isoformat(), key),
+            )
         return self._only("key", key)
 
     def items(self) -> list[Waiting]:
@@ -158,10 +165,10 @@ class Outbox:
         match result:
             case Ok():
                 self._set(number, "sent")
-            case Failed():
-                self._set(number, "failed", explain(result))
-            case _:
+            case Unknown():
                 self._set(number, "unknown", explain(result))
+            case _:  # a missing file or permission: it surely did not go
+                self._set(number, "failed", explain(result))
 
     def _set(self, number: int, state: State, reason: str = "") -> None:
         self._store.rows(

@@ -182,12 +182,14 @@ class Sender(Protocol):
 
         Args:
             kind: ``mail`` or ``message``.
-            payload: As it was put into the outbox: recipients, subject, text, files.
+            payload: As it was put into the outbox. A mail: ``recipients``, ``cc``,
+                ``subject``, ``body``, ``attachments`` (paths); a message:
+                ``recipients``, ``text``.
             key: What the message has to carry, so that it can be found again.
 
         Returns:
-            ``Ok``, ``Failed`` if it surely was not sent, ``Unknown`` if that
-            cannot be told.
+            ``Ok``; ``Unknown`` if nobody can tell whether it was sent; anything
+            else if it surely was not.
         """
 
 

@@ -33,6 +33,7 @@ from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.tools.store_tools import CHAT, STORE
 
 BUILT_IN = {tools.name: tools for tools in (TINYAGENT16, STORE, CHAT)}
+SHORTCUTS = "shortcuts"
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 _KINDS = {"integer": Kind.INT, "number": Kind.FLOAT, "boolean": Kind.BOOL, "string": Kind.TEXT}
@@ -42,7 +43,8 @@ def load_tools(source: str) -> ToolSet:
     """Return a tool set.
 
     Args:
-        source: Name of a built-in set; a ``.py`` file whose module-level
+        source: Name of a built-in set; ``shortcuts``, the default set and a tool
+            for each of the user's Shortcuts (macOS); a ``.py`` file whose module-level
             ``Tool`` objects (or those in its ``TOOLS``) are taken; a ``.json``
             file with OpenAI-style function schemas, or such JSON itself.
 
@@ -53,6 +55,8 @@ def load_tools(source: str) -> ToolSet:
     """
     if source in BUILT_IN:
         return BUILT_IN[source]
+    if source == SHORTCUTS:
+        return _with_shortcuts()
     if source.lstrip().startswith(("[", "{")):
         return _from_json(source, "--tools", "tools")
     path = Path(source).expanduser()
@@ -60,8 +64,9 @@ def load_tools(source: str) -> ToolSet:
         return _from_python(path)
     if path.suffix == ".json" and path.is_file():
         return _from_json(_read(path), str(path), path.stem)
-    near = get_close_matches(source, BUILT_IN, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(BUILT_IN)}."
+    known = (*BUILT_IN, SHORTCUTS)
+    near = get_close_matches(source, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}."
     raise UsageError(
         f"no tools at {source[:80]!r}; {hint} A .py file with @tool functions, or a .json file "
         "with function schemas, also works"
@@ -75,6 +80,23 @@ def from_schemas(name: str, schemas: Sequence[Mapping[str, Any]]) -> ToolSet:
         ConfigError: A schema lacks a name or has arguments that cannot be written.
     """
     return ToolSet(name, [_from_schema(schema) for schema in schemas])
+
+
+def _with_shortcuts() -> ToolSet:
+    """Return the default set and the user's Shortcuts.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    from mlx_tinyagent.tools.macos.runner import Runner
+    from mlx_tinyagent.tools.macos.shortcuts import shortcut_tools
+
+    found = shortcut_tools(Runner())
+    if not found:
+        raise ConfigError(
+            "there are no Shortcuts here; they need macOS 12 or later, and one in the app Shortcuts"
+        )
+    return ToolSet(SHORTCUTS, [*TINYAGENT16, *found])
 
 
 def _from_python(path: Path) -> ToolSet:

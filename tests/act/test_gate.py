@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from mlx_tinyagent.act.gate import Preview, approve, execute, preview
+from mlx_tinyagent.act.gate import (
+    Preview,
+    approve,
+    execute,
+    find_effect,
+    preview,
+    send,
+    stage,
+    take_back,
+)
+from mlx_tinyagent.act.guard import EffectCall, Marks, Staged
 from mlx_tinyagent.act.resolve import Choices, Prepared, prepare
 from mlx_tinyagent.plan.graph import parse
 from mlx_tinyagent.plan.schema import Plan
@@ -19,7 +29,7 @@ from mlx_tinyagent.tools.backend import Host
 from mlx_tinyagent.tools.base import ToolSet
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.tools.local import Store, snapshot
-from mlx_tinyagent.tools.results import NotFound, Ok, Result, Skipped, Value
+from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Origin, Result, Skipped, Value
 
 NOW = datetime(2026, 3, 2, 9, 0)  # a Monday
 
@@ -258,3 +268,102 @@ def test_a_tool_that_exits_only_fails(recorder: Any, host: Host) -> None:
 
     assert done.result.status == "failed"
     assert "exit()" in done.result.reason  # type: ignore[union-attr]
+
+
+class TestStaged:
+    """Going through a step before the question, and what it seems to give."""
+
+    def test_what_opening_seems_to_give(self, host: Host) -> None:
+        """The path with its file name; a map's address."""
+        marks = Marks()
+        file, place = (
+            stage(only(show(plan(line), host)), {}, host, marks).result
+            for line in ('open_and_get_file_path("Budget")', 'maps_open_location("Rome")')
+        )
+
+        assert isinstance(file, Ok)
+        assert isinstance(place, Ok)
+        folder, _, name = file.value.text.rpartition("/")
+        assert folder
+        assert (file.value.fields["path"], file.value.fields["name"]) == (file.value.text, name)
+        assert "Rome" in place.value.text
+
+    def test_a_step_that_reads_what_failed_is_not_gone_through(self, host: Host) -> None:
+        """Before the question and after it: it says which step gave nothing."""
+        whole = plan('open_and_get_file_path("Budget")', 'reply_to_email([], "", ["$1"])')
+        step = show(whole, host).steps[1].prepared
+        assert step is not None
+        failed = {1: NotFound(what="file")}
+        lost = Skipped(reason="step 1 gave no value")
+
+        assert stage(step, failed, host, Marks()).result == lost
+        assert execute(step, failed, host, approve(show(whole, host))).result == lost
+
+    def test_values_are_trusted_no_more_than_what_went_in(self, recorder: Any, host: Host) -> None:
+        """Text of others that goes into a look-up makes its result text of others."""
+        tools = recorder.tools()
+        whole = plan('look("a")', 'look("b", "$1")', tools=tools)
+        step = show(whole, host, tools=tools).steps[1].prepared
+        assert step is not None
+        others = {1: Ok(value=Value(text="x", origin=Origin.UNTRUSTED))}
+
+        seen = stage(step, others, host, Marks())
+        done = execute(step, others, host, None)
+
+        for result in (seen.result, done.result):
+            assert isinstance(result, Ok)
+            assert result.value.origin is Origin.UNTRUSTED
+
+    def test_a_host_that_is_none_of_ours_is_handed_on(self, recorder: Any, host: Host) -> None:
+        """Tools of others may be run with any object."""
+        tools = recorder.tools()
+        step = only(show(plan('look("a")', tools=tools), host, tools=tools))
+
+        done = execute(step, {}, object(), None)
+
+        assert done.args == {"name": "a", "other": ""}
+        assert done.result == Ok(value=Value(text="<a>", fields={"half": "a"}))
+
+
+def test_a_plan_of_which_all_can_run_is_complete(host: Host) -> None:
+    """Lookups that ended well count, those that did not do not."""
+    whole = plan('get_email_address("Sarah")', 'create_note("n", "t")')
+
+    assert show(whole, host).complete
+    assert show(whole, host, {1: Ok(value=Value(text="s@x.example"))}).complete
+    assert not show(whole, host, {1: NotFound(what="contact 'Sarah'")}).complete
+
+
+def test_a_change_is_asked_about_where_policy_says_nothing(host: Host) -> None:
+    """A look-up is not."""
+    shown = show(plan('get_email_address("Sarah")', 'create_note("n", "t")'), host)
+
+    assert [step.asks for step in shown.steps] == [False, True]
+
+
+def test_a_backend_without_memory_cannot_take_back_or_find(host: Host) -> None:
+    """Its name is in the reason."""
+
+    class Forgetful:
+        name = "forgetful"
+
+    backend: Any = Forgetful()
+    assert take_back(backend, "note:1") == Failed(
+        reason="the backend forgetful cannot take it back"
+    )
+    assert find_effect(backend, "k").status == "unknown"
+    assert send(backend, "mail", {}, key="k") == Failed(reason="the backend forgetful cannot send")
+
+
+def test_the_digest_follows_the_exact_effects(host: Host) -> None:
+    """Two plans that look alike but would do different things have different digests."""
+    shown = show(plan('create_note("n", "t")'), host)
+
+    def digest(body: str) -> str:
+        call = EffectCall(method="create_note", args=(("name", "n"), ("body", body)))
+        staged = Staged(calls=(call,), result=Ok(value=Value(text="n")))
+        steps = (dataclasses.replace(shown.steps[0], staged=staged),)
+        return dataclasses.replace(shown, steps=steps).digest
+
+    assert digest("t") == digest("t")
+    assert len({digest("t"), digest("other"), shown.digest}) == 3

@@ -13,7 +13,7 @@ import pytest
 
 from mlx_tinyagent.act import recovery
 from mlx_tinyagent.act.executor import Callbacks, StepResult, run
-from mlx_tinyagent.act.journal import Journal, at_work
+from mlx_tinyagent.act.journal import Journal, LoggedRun, LoggedStep, at_work
 from mlx_tinyagent.errors import InputError, StoreError, ToolError
 from mlx_tinyagent.plan.graph import from_calls, parse
 from mlx_tinyagent.tools.backend import Host
@@ -447,3 +447,12 @@ def test_a_run_goes_on_where_it_was_cut_off(
     assert len(store.rows("SELECT 1 FROM outbox_messages")) == 1
     assert journal.runs()[0].status == "done"
     assert journal.verify() > 6
+
+
+def test_what_nobody_has_told_about_is_neither_ended_nor_undone_nor_staged() -> None:
+    """A run and a step as they are before any further entry is read."""
+    step = LoggedStep(step=1, tool="write", key="k", status="ok")
+    run_ = LoggedRun(run=1, at="", summary="", details={}, steps={1: step})
+
+    assert (step.staged, step.undone, step.settled) == (False, False, False)
+    assert run_.status == "unfinished"

@@ -14,7 +14,7 @@ from mlx_tinyagent.errors import ToolError
 from mlx_tinyagent.tools.local import LocalBackend, Store
 from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Result, Unknown, Value
 
-MAIL = {"recipients": ["ann@x.example"], "subject": "Hi", "text": "é"}
+MAIL = {"recipients": ["ann@x.example"], "cc": [], "subject": "Hi", "body": "é", "attachments": []}
 
 
 @dataclass
@@ -115,6 +115,26 @@ def test_the_same_key_is_one_message(outbox: Outbox) -> None:
 
     assert (again.id, again.payload) == (1, MAIL)
     assert len(outbox.items()) == 1
+
+
+def test_what_surely_did_not_go_can_be_put_in_again(outbox: Outbox, clock: Clock) -> None:
+    """Recalled, refused, or a file was missing; what is open or has gone is not put in again."""
+    clock.now += timedelta(minutes=1)
+    outbox.recall(1)
+    for answer in (Failed(reason="550"), NotFound(what="file 'a'")):
+        again = outbox.put("mail", MAIL, key="k1", wait_s=10)
+        assert (again.id, again.state, again.due) == (
+            1,
+            "waiting",
+            clock.now + timedelta(seconds=10),
+        )
+        clock.now += timedelta(seconds=10)
+        (went,) = outbox.send_due(Post(answer=answer, delivers=False))  # type: ignore[arg-type]
+        assert went.state == "failed"
+        assert went.reason
+    outbox.put("mail", MAIL, key="k1", wait_s=0)
+    outbox.send_due(Post(answer=Unknown(reason="dropped")))  # type: ignore[arg-type]
+    assert outbox.put("mail", MAIL, key="k1", wait_s=0).state == "unknown"
 
 
 @pytest.mark.parametrize(

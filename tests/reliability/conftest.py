@@ -15,6 +15,9 @@ import pytest
 from mlx_tinyagent.tools.backend import Host
 from mlx_tinyagent.tools.local import LocalBackend, Store, memory_world
 from mlx_tinyagent.tools.writer import PlainWriter
+from tests.cli.conftest import cli, plans, scripted_module
+
+__all__ = ["cli", "plans", "scripted_module"]  # the command line in this process
 
 NOW = datetime(2026, 3, 2, 9, 0)  # the world's reference day, a Monday
 FIGURES: list[tuple[str, str]] = []

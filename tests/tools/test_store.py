@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -412,6 +413,27 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
         assert names == {f"{who}-{number}" for who in "ab" for number in range(40)}
         assert len(store.rows("SELECT 1 FROM notes")) == 80
         assert len(store.rows("SELECT 1 FROM note_folders WHERE name LIKE 'F%'")) == 40
+
+
+def test_two_processes_that_make_the_same_file_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses the switch to WAL at once while another begins to write; opening goes on."""
+    path = tmp_path / "s.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if other.in_transaction:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr(time, "sleep", wait)
+    with Store.open(path, timeout_s=60) as store:
+        assert store.rows("PRAGMA journal_mode") == [{"journal_mode": "wal"}]
+    other.close()
+    assert waited
 
 
 def test_threads_share_a_store(store: Store) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from mlx_tinyagent.config import Paths
 from mlx_tinyagent.errors import StoreError
 from mlx_tinyagent.files import readable_errors
 from mlx_tinyagent.tools.local.migrate import migrate
+from mlx_tinyagent.trace import now
 
 TIMEOUT_S = 5.0  # how long another process may hold the lock before we give up
 FILE_NAME = "store.sqlite"
 _HEADER_BYTES = 100  # of a database file
+_POLL_S = 0.01
 
 Found = Literal["note", "mail", "event", "file"]  # in the order of the search table's rowids
 Row = dict[str, Any]
@@ -85,7 +88,7 @@ class Store:
                 path, timeout=timeout_s, isolation_level=None, check_same_thread=False
             )
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                _switch_to_wal(connection, timeout_s)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA fullfsync = 1")
                 connection.execute("PRAGMA checkpoint_fullfsync = 1")
@@ -303,6 +306,23 @@ def user_store(paths: Paths, *, timeout_s: float = TIMEOUT_S) -> Store:
 
 def _memory_connection() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
+def _switch_to_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
+    """Let readers and a writer work at once.
+
+    Of two processes that switch a fresh file together SQLite refuses one at once, whatever its
+    timeout: each would wait for the other's read lock to go. So the waiting is done here.
+    """
+    deadline = now() + timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now() > deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _private_file(path: Path) -> None:

@@ -14,9 +14,14 @@ from typing import Any
 
 import pytest
 
+from mlx_tinyagent.act.executor import Callbacks, run
+from mlx_tinyagent.errors import ConfigError, RefusedError
+from mlx_tinyagent.plan.graph import parse
 from mlx_tinyagent.tools.backend import Host
+from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.tools.external import BackendError
-from mlx_tinyagent.tools.local import LocalBackend, Store
+from mlx_tinyagent.tools.loading import load_tools
+from mlx_tinyagent.tools.local import LocalBackend, Store, memory_world
 from mlx_tinyagent.tools.macos import MacBackend, Runner, Zoom
 from mlx_tinyagent.tools.macos.doctor import permissions
 from mlx_tinyagent.tools.macos.runner import Finished, ScriptError
@@ -127,6 +132,40 @@ def test_shortcuts_become_tools(
     assert result.value.text == 'A "$(ID)" ü\n-X'
     assert result.value.origin is Origin.UNTRUSTED
     assert (tmp_path / "log").read_bytes().split(b"\0")[0] == b"To do"
+
+
+def test_shortcuts_are_a_tool_set_beside_the_default_one(
+    on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--tools shortcuts``: a plan may use both, and a Shortcut runs after a yes alone."""
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    program(on_path, "shortcuts", SHORTCUTS)
+    tools = load_tools("shortcuts")
+    assert [tool.name for tool in tools] == [
+        *(tool.name for tool in TINYAGENT16),
+        "shortcut_resize_images",
+        "shortcut_to_do",
+    ]
+    plan = parse('1. get_email_address("Sarah")\n2. shortcut_to_do("$1")\n3. join()', tools)
+    with memory_world() as store:
+        host = Host(
+            backend=LocalBackend(store), writer=PlainWriter(), request="", now=datetime(2026, 3, 2)
+        )
+        with pytest.raises(RefusedError):
+            run(plan, tools, host, Callbacks())
+        assert not (tmp_path / "log").exists()
+        results = run(plan, tools, host, Callbacks(approve=lambda shown: True))
+    assert isinstance(results[1].result, Ok)
+    assert results[1].result.value.text == "SARAH.SMITH@HARBOR.EXAMPLE"
+
+
+def test_without_shortcuts_the_set_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, and no set that looks like the default one."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="macOS 12"):
+        load_tools("shortcuts")
 
 
 def test_a_shortcut_that_fails_leaves_its_effect_open(
