@@ -44,7 +44,7 @@ from mlx_tinyagent.retrieval.tfidf import (
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 FOLDS = 5
-CLASSIFIER_MISSES = (Fraction(1, 10), Fraction(1, 20), Fraction(1, 50))
+CLASSIFIER_MISSES = (Fraction(1, 10), Fraction(1, 50))
 MISS_RATES = (Fraction(1, 10), Fraction(1, 20), Fraction(1, 100))
 
 

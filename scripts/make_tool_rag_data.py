@@ -8,7 +8,9 @@ Jaccard 0.8); a group stands on one side only. ``test.jsonl`` has the fifth of
 the silver rows that ``bench_retrieval.py`` judges on and is not trained on;
 nor are TinyAgent's public test rows, the hand-written sets, and generated rows
 that say the same as any row held out. Rows under CC BY-SA are left out of all
-files but the test. Files hold ``{id, source, kind, text, any_of}``.
+files but the test. ``--more`` adds commands of CLINC150, NLU-Evaluation-Data,
+SLURP and botframework-components to the training rows whose intent needs none
+of the tools. Files hold ``{id, source, kind, text, any_of}``.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlx_tinyagent.agent.planner import retrieval_query
 from mlx_tinyagent.datasets.dedupe import Known, normalized
@@ -30,6 +34,21 @@ from mlx_tinyagent.prompt.render import Request
 SHARE_ALIKE = "smcalflow"
 SIDES = {"train": "train", "valid": "valid", "test": "calibration"}  # of split()
 VALID, CALIBRATION = 0.06, 0.24
+# Files of further commands, the silver rows' name of the source, and of a row's intent.
+MORE = (
+    ("clinc150/train.jsonl", "clinc150", "{intent}"),
+    ("clinc150/val.jsonl", "clinc150", "{intent}"),
+    ("hwu_nlu_evaluation/hwu_minus_slurp_eval.jsonl", "hwu", "{scenario}_{action}"),
+    ("slurp/slurp_devel.jsonl", "slurp", "{intent}"),
+    ("msbot_lu/msbot_assistant_utterances.jsonl", "msbot", "{skill}/{intent}"),
+)
+# Intents of CLINC150 that a calendar, a reminder or a map may serve.
+UNCLEAR = frozenset(
+    """
+    alarm timer restaurant_suggestion restaurant_reviews restaurant_reservation travel_suggestion
+    how_busy find_phone schedule_maintenance pto_request meal_suggestion uber cancel
+    """.split()
+)
 REPEAT = {"tinyagent": 3, "silver": 2}  # real rows among many generated ones
 
 
@@ -40,6 +59,7 @@ def main() -> None:
     parser.add_argument("--synth", type=Path, required=True, help="Folder of data synth.")
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
     parser.add_argument("--handwritten", type=Path, default=Path("data/handwritten"))
+    parser.add_argument("--more", action="store_true", help="Add further commands without a tool.")
     options = parser.parse_args()
     silver = read_items(options.data / "human_tool_silver/dev_train.jsonl").items
     tinyagent = read_items(options.data / "tinyagent/train.jsonl", skip_bad=True).items
@@ -62,6 +82,13 @@ def main() -> None:
         if side == "train":
             rows = [item for item in rows if held_out.closest(text(item)) is None]
         sides[side] += rows
+    if options.more:
+        known = {normalized(text(item)) for item in silver}
+        sides["train"] += [
+            item
+            for item in unique(more_without_tool(options.data))
+            if normalized(item.query) not in known and held_out.closest(item.query) is None
+        ]
     for side, rows in {**sides, "test": test}.items():
         write(options.out / f"{side}.jsonl", rows, repeat=side == "train")
 
@@ -75,6 +102,36 @@ def part(items: Sequence[Item]) -> dict[str, list[Item]]:
     ]
     found = split(shells, valid=VALID, test=CALIBRATION, seed=0)
     return {SIDES[name]: [by_id[shell.id] for shell in rows] for name, rows in found.items()}
+
+
+def more_without_tool(data: Path) -> list[Item]:
+    """Return commands whose intent needs no tool, wherever the silver rows know it.
+
+    An intent that the silver rows know needs none if none of its rows does;
+    CLINC150's other intents are of other domains, but for ``UNCLEAR``.
+    """
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for row in read(data / "human_tool_silver/dev_train.jsonl"):
+        kinds.setdefault((row["source"], row["intent"]), set()).add(row["kind"])
+    found = []
+    for file, source, name in MORE:
+        for row in read(data / file):
+            intent = name.format(**row)
+            kind = kinds.get((source, intent))
+            if kind is None and source == "clinc150" and intent not in UNCLEAR:
+                kind = {"none_far"}
+            if kind is not None and len(kind) == 1 and "tool" not in kind:
+                item = {"id": f"more-{len(found)}", "source": source, "text": row["text"]}
+                found.append({**item, "kind": next(iter(kind)), "any_of": [[]]})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "more.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+        return list(read_items(path, skip_bad=True).items)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def unique(items: Iterable[Item]) -> list[Item]:

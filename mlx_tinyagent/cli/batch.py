@@ -14,6 +14,7 @@ import click
 from mlx_tinyagent.cli.common import (
     adapter_option,
     check_query,
+    classifier_option,
     load_model,
     load_tool_set,
     make_planner,
@@ -76,6 +77,7 @@ class Row:
     show_default=True,
     help="Offer retrieved tools, all, or the row's own.",
 )
+@classifier_option
 @click.option(
     "--rows",
     default=1,
@@ -91,6 +93,7 @@ def plan(
     adapter: str | None,
     tools_name: str,
     retrieval: str,
+    classifier: Path | None,
     rows: int,
     resume: bool,
 ) -> None:
@@ -109,7 +112,7 @@ def plan(
     gold = retrieval == "gold"
     tools = load_tool_set(tools_name)
     requests = _read_rows(source, tools.names if gold else None)
-    planner = make_planner(load_model(model, adapter), tools, retrieval)
+    planner = make_planner(load_model(model, adapter), tools, retrieval, classifier)
     shared = _Shared(planner, requests, gold=gold, rows=rows)
     one = shared if rows > 1 else (lambda row: plan_row(planner, row, gold=gold))
     write_rows(source, target, requests, one, resume=resume, title="Planning")

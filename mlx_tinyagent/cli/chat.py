@@ -9,6 +9,7 @@ import click
 from mlx_tinyagent.cli.common import (
     adapter_option,
     backend_option,
+    classifier_option,
     dim,
     load_model,
     load_tool_set,
@@ -19,6 +20,8 @@ from mlx_tinyagent.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlx_tinyagent.agent.agent import Agent
     from mlx_tinyagent.agent.worker import Worker
     from mlx_tinyagent.cli.chat_loop import Chat, Resident
@@ -40,10 +43,16 @@ RECALLED = 3  # exchanges of a resumed chat that are shown again
     show_default=True,
     help="As for other commands; 'chat' is the 16 tools and those that change what is there.",
 )
+@classifier_option
 @backend_option
 @click.option("--resume", metavar="NAME", help="Go on with a saved chat; 'last' is the newest.")
 def chat(
-    model: str, adapter: str | None, tools_name: str, backend: str, resume: str | None
+    model: str,
+    adapter: str | None,
+    tools_name: str,
+    classifier: Path | None,
+    backend: str,
+    resume: str | None,
 ) -> None:
     """Talk to the assistant.
 
@@ -64,13 +73,15 @@ def chat(
     tools = load_tool_set(tools_name)
     with open_backend(backend) as store:
         worker = Worker()
-        resident = load_resident(worker, tools, model, adapter, settings)
+        resident = load_resident(worker, tools, model, adapter, settings, classifier)
         agent = make_agent(tools, store, None)
         talk = Chat(
             agent=agent,
             resident=resident,
             settings=settings,
-            load=lambda name, other, how: load_resident(worker, tools, name, other, how),
+            load=lambda name, other, how: load_resident(
+                worker, tools, name, other, how, classifier
+            ),
             write=lambda found, how: make_writer(agent, found, how),
         )
         if resume is not None:
@@ -79,7 +90,12 @@ def chat(
 
 
 def load_resident(
-    worker: Worker, tools: ToolSet, model: str, adapter: str | None, settings: Settings
+    worker: Worker,
+    tools: ToolSet,
+    model: str,
+    adapter: str | None,
+    settings: Settings,
+    classifier: Path | None = None,
 ) -> Resident:
     """Load a model on the thread that owns it.
 
@@ -89,6 +105,7 @@ def load_resident(
         model: The model, as named.
         adapter: Its adapter, as named; None for the model's own.
         settings: Whether tools are retrieved.
+        classifier: Folder of the classifier that retrieves them; None for the package's.
 
     Raises:
         TinyAgentError: It cannot be loaded.
@@ -96,8 +113,9 @@ def load_resident(
     from mlx_tinyagent.agent.threaded import ThreadedPlanner
     from mlx_tinyagent.cli.chat_loop import Resident
 
+    chosen = classifier if settings.retrieval == "on" else None
     planner = ThreadedPlanner(
-        lambda: make_planner(load_model(model, adapter), tools, settings.retrieval),
+        lambda: make_planner(load_model(model, adapter), tools, settings.retrieval, chosen),
         None,
         worker,
     )

@@ -37,6 +37,11 @@ model_option = click.option(
 adapter_option = click.option(
     "--adapter", default=None, help="Adapter folder, or 'none'. [default: the model's own]"
 )
+classifier_option = click.option(
+    "--classifier",
+    type=click.Path(path_type=Path),
+    help="Folder of a tool classifier; left out, the one that ships.",
+)
 tools_option = click.option(
     "--tools",
     "tools_name",
@@ -257,21 +262,31 @@ def adapter_folder(name: str, adapter: str | None) -> Path | None:
     return shipped(fingerprint(folder)) if SHIPPED.is_dir() else None
 
 
-def make_retriever(kind: str) -> Retriever:
-    """Return the retriever of a ``--retrieval`` or ``--retriever`` option."""
+def make_retriever(kind: str, classifier: Path | None = None) -> Retriever:
+    """Return the retriever of a ``--retrieval`` or ``--retriever`` option.
+
+    Args:
+        kind: What the option says.
+        classifier: What ``--classifier`` says.
+
+    Raises:
+        UsageError: The folder holds no classifier, or the kind takes none.
+    """
     from mlx_tinyagent.retrieval.default import make
 
-    return make(kind)
+    return make(kind, classifier)
 
 
-def make_planner(model: LanguageModel, tools: ToolSet, retrieval: str = "on") -> Planner:
+def make_planner(
+    model: LanguageModel, tools: ToolSet, retrieval: str = "on", classifier: Path | None = None
+) -> Planner:
     """Put a planner together: engine with its disk cache, tools, retriever."""
     from mlx_tinyagent.agent.planner import Planner
     from mlx_tinyagent.decode.engine import Engine
     from mlx_tinyagent.decode.store import KVStore
 
     engine = Engine(model, store=KVStore(paths().cache / "kv", model))
-    return Planner(engine, tools, make_retriever(retrieval))
+    return Planner(engine, tools, make_retriever(retrieval, classifier))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import click
 
 from mlx_tinyagent.cli.common import (
     check_query,
+    classifier_option,
     load_tool_set,
     make_retriever,
     print_json,
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from mlx_tinyagent.retrieval.deberta import DebertaRetriever, Explanation
 
 PATH = click.Path(path_type=Path)
-classifier_option = click.option(
-    "--classifier", type=PATH, help="Folder of a tool classifier; left out, the one that ships."
-)
 recall_option = click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -96,7 +94,18 @@ def explain(
 @click.option("--classifier", type=PATH, required=True, help="Folder of the tool classifier.")
 @tools_option
 @recall_option
-def calibrate(source: Path, classifier: Path, tools_name: str, recall: float | None) -> None:
+@click.option(
+    "--no-tool-miss",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of requests that may be said to need no tool and do.  [default: 0.05]",
+)
+def calibrate(
+    source: Path,
+    classifier: Path,
+    tools_name: str,
+    recall: float | None,
+    no_tool_miss: float | None,
+) -> None:
     """Choose a classifier's thresholds on requests of your own.
 
     The rows must be ones that the classifier was not trained on; formats are
@@ -104,38 +113,28 @@ def calibrate(source: Path, classifier: Path, tools_name: str, recall: float | N
     """
     from collections import Counter
 
+    from mlx_tinyagent.retrieval.default import classifier_folder
     from mlx_tinyagent.retrieval.groups import GROUPS
-    from mlx_tinyagent.retrieval.guarantee import MISS
+    from mlx_tinyagent.retrieval.guarantee import MISS, NO_TOOL_MISS
     from mlx_tinyagent.train.tool_rag.finish import calibrate_folder
     from mlx_tinyagent.train.tool_rag.rows import read_rows
 
     tools = load_tool_set(tools_name)
     miss = MISS if recall is None else dict.fromkeys(GROUPS, 1 - Fraction(str(recall)))
     rows = read_rows(source, tools, Counter())
-    for line in calibrate_folder(_folder(classifier), rows, tools, miss=miss):
+    lost = NO_TOOL_MISS if no_tool_miss is None else Fraction(str(no_tool_miss))
+    folder = classifier_folder(classifier)
+    for line in calibrate_folder(folder, rows, tools, miss=miss, no_tool_miss=lost):
         click.echo(line, err=True)
 
 
 def _deberta(classifier: Path | None, recall: float | None) -> DebertaRetriever:
     from mlx_tinyagent.retrieval.deberta import SHIPPED, DebertaRetriever
+    from mlx_tinyagent.retrieval.default import classifier_folder
 
-    folder = _folder(SHIPPED if classifier is None else classifier)
+    folder = classifier_folder(SHIPPED if classifier is None else classifier)
     miss = None if recall is None else 1 - Fraction(str(recall))
     return DebertaRetriever(folder, miss=miss)
-
-
-def _folder(path: Path) -> Path:
-    """Return a classifier's folder.
-
-    Raises:
-        UsageError: It holds none.
-    """
-    from mlx_tinyagent.errors import UsageError
-
-    folder = path.expanduser()
-    if not (folder / "config.json").is_file():
-        raise UsageError(f"{folder} holds no tool classifier; train tool-rag makes one")
-    return folder
 
 
 def _document(query: str, found: Explanation) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mlx_tinyagent.tools.base import ToolSet
 
 SHIPPED = Path(__file__).parents[1] / "classifiers" / "tinyagent16"
 ALWAYS_ON = 16  # unknown tools that are all offered; more of them compete by their words
+KNOWN_WORDS = 0.5  # of a request's words, that make it readable however its pieces fall
 UNCALIBRATED = 0.02  # probability that keeps a tool where nothing was calibrated
 
 
@@ -153,9 +154,8 @@ class DebertaRetriever:
         found = self.calibration
         if found is None:
             return {}
-        return {
-            group: (found.threshold(group, self.miss), found.no_tool(group)) for group in GROUPS
-        }
+        no_tool = found.no_tool()
+        return {group: (found.threshold(group, self.miss), no_tool) for group in GROUPS}
 
     def _about(self, tools: ToolSet) -> _Known:
         """Return what the classifier knows of a tool set, found out once."""
@@ -181,7 +181,8 @@ class DebertaRetriever:
             return "the request has no words"
         if not found.whole:
             return "the request is too long to be read whole"
-        if self.calibration is not None and found.pieces_per_word > self.calibration.pieces:
+        odd = self.calibration is not None and found.pieces_per_word > self.calibration.pieces
+        if odd and found.known_words < KNOWN_WORDS:
             return "its words are unlike those calibrated on"
         return None
 

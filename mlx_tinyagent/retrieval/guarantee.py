@@ -77,9 +77,18 @@ class Calibration:
             self.least[group], self.miss[group] if miss is None else miss, self.confidence
         )
 
-    def no_tool(self, group: str) -> Threshold:
-        """Return the threshold below which a request seems to need no tool."""
-        return pac_threshold(self.needs[group], self.no_tool_miss, self.confidence)
+    def no_tool(self) -> Threshold:
+        """Return the threshold below which a request seems to need no tool.
+
+        The lowest of the groups' thresholds, so that it keeps the promise for
+        each: compound requests need a tool so plainly that a threshold of their
+        own would call any other long request one that needs none.
+        """
+        found = [
+            pac_threshold(self.needs[group], self.no_tool_miss, self.confidence) for group in GROUPS
+        ]
+        enough = [one for one in found if one.n]
+        return min(enough or found, key=lambda one: one.tau)
 
     def void(self, weights: str, tools: ToolSet) -> str | None:
         """Return why the promise does not hold for a classifier and tools; None if it does."""
@@ -106,7 +115,7 @@ class Calibration:
                 name: {"tau": found.tau if found.promises else None, "n": found.n, "k": found.k}
                 for name, found in (
                     ("complete", self.threshold(group)),
-                    ("no_tool", self.no_tool(group)),
+                    ("no_tool", self.no_tool()),
                 )
             }
             for group in GROUPS

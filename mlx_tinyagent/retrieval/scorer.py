@@ -18,6 +18,7 @@ import numpy as np
 
 from mlx_tinyagent.errors import ModelError
 from mlx_tinyagent.retrieval.logistic import Floats, sigmoid
+from mlx_tinyagent.retrieval.needs import NEEDS_FILE, NEEDS_MIX_FILE, NeedsMix
 from mlx_tinyagent.retrieval.ngrams import MIX_FILE, NGRAM_FILE, NgramMix
 from mlx_tinyagent.retrieval.words import words
 from mlx_tinyagent.tools.catalog import TINYAGENT16
@@ -39,6 +40,8 @@ WEIGHT_FILES = (
     "tokenizer.json",
     NGRAM_FILE,
     MIX_FILE,
+    NEEDS_FILE,
+    NEEDS_MIX_FILE,
 )
 
 
@@ -52,12 +55,14 @@ class Scores:
         pieces_per_word: How far its words fall apart in the vocabulary, an
             unknown piece counting as ``UNKNOWN_PIECES``: in another language, or
             in none, they fall far apart.
+        known_words: Share of its words that the n-grams know; 0 without n-grams.
         whole: Whether all of the request was read.
     """
 
     tools: dict[str, float]
     any_tool: float
     pieces_per_word: float
+    known_words: float
     whole: bool
 
 
@@ -97,6 +102,10 @@ class ToolScorer:
     def _mix(self) -> NgramMix | None:
         return NgramMix.load(self.folder, self._loaded[0].labels)
 
+    @cached_property
+    def _needs_mix(self) -> NeedsMix | None:
+        return NeedsMix.load(self.folder)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the known tools."""
@@ -104,25 +113,27 @@ class ToolScorer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over weights, configuration and tokenizer."""
+        """sha256 over weights, n-grams, configuration and tokenizer."""
         digest = hashlib.sha256()
         for name in WEIGHT_FILES:
             path = self.folder / name
-            digest.update(name.encode())
-            digest.update(path.read_bytes() if path.is_file() else b"")
+            if path.is_file():
+                digest.update(name.encode())
+                digest.update(path.read_bytes())
         return digest.hexdigest()
 
     def score(self, query: str) -> Scores:
         """Score one request."""
         return self.score_all([query])[0]
 
-    def logits(self, queries: Sequence[str]) -> Floats:
-        """Return what the classifier alone says, [queries, labels].
+    def logits(self, queries: Sequence[str]) -> tuple[Floats, Floats]:
+        """Return what the classifier alone says: [queries, labels], and of "any tool" [queries].
 
         Args:
             queries: Anything, empty texts included.
         """
-        return self._encode(queries)[0]
+        logits, needs, _, _ = self._encode(queries)
+        return logits, needs
 
     def score_all(self, queries: Sequence[str]) -> list[Scores]:
         """Score requests, in batches of near length.
@@ -130,8 +141,11 @@ class ToolScorer:
         Args:
             queries: Anything, empty texts included.
         """
+        queries = [_spoken(query) for query in queries]
         logits, needs, encoded, parts = self._encode(queries)
         model, tokenizer = self._loaded
+        if self._needs_mix is not None:
+            needs = self._needs_mix.mix(queries, logits, needs)
         if self._mix is not None:
             logits = self._mix.mix(queries, logits)
         found, likely = sigmoid(logits), sigmoid(needs)
@@ -142,6 +156,7 @@ class ToolScorer:
                 pieces_per_word=(
                     _pieces(encoded[number], tokenizer.unk_id) / max(len(words(query)), 1)
                 ),
+                known_words=self._needs_mix.known(query) if self._needs_mix else 0.0,
                 whole=_is_whole(parts[number], encoded[number]),
             )
             for number, query in enumerate(queries)
@@ -166,6 +181,11 @@ class ToolScorer:
                     logits[number] = np.maximum(logits[number], by_tool[row])
                     needs[number] = max(needs[number], any_tool[row])
         return logits, needs, encoded, parts
+
+
+def _spoken(query: str) -> str:
+    """Return what is written in capitals alone in small letters, as others write it."""
+    return query.lower() if query.isupper() else query
 
 
 def _pieces(ids: Sequence[int], unknown: int) -> int:

@@ -90,6 +90,10 @@ class Vocabulary:
         """Return [texts, terms]; a row's character part and word part have length 1 each."""
         return Sparse.from_rows([self._row(text) for text in texts], len(self.terms))
 
+    def has_word(self, word: str) -> bool:
+        """Whether a word, as ``words`` returns it, is a term."""
+        return f"w{word}" in self._columns
+
     def _row(self, text: str) -> tuple[Ints, Floats]:
         known = (self._columns.get(term) for term in _terms(text, self.config))
         counts = Counter(column for column in known if column is not None)

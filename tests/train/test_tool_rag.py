@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -16,6 +17,7 @@ from mlx_tinyagent.errors import ConfigError, InputError, ModelError
 from mlx_tinyagent.models.deberta.tool_heads import load_tool_classifier
 from mlx_tinyagent.models.unigram import UnigramTokenizer
 from mlx_tinyagent.retrieval.guarantee import load_calibration
+from mlx_tinyagent.retrieval.scorer import ToolScorer
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.train import checkpoint
 from mlx_tinyagent.train.loop import Event, run
@@ -258,8 +260,28 @@ def test_training_learns_and_is_calibrated(folder: Path, tmp_path: Path) -> None
     for name in ("precision-recall.svg", "calibration.svg", "kept.svg"):
         assert (out / "plots" / name).read_text().startswith("<svg")
     assert any(text.startswith("complete, short: ") for text in lines)
+    assert not any("n-grams" in text for text in lines)  # too few requests without a tool
     loaded = load_tool_classifier(out / CLASSIFIER)
     assert loaded.labels == TINYAGENT16.names
+
+
+def test_n_grams_have_a_say_in_whether_a_tool_is_needed(folder: Path, tmp_path: Path) -> None:
+    """Where rows enough say so; with them an untrained encoder knows what needs none."""
+    out = tmp_path / "run"
+    made = trainer(folder, iters=1)
+    run(made, out)
+    far = Row(text="", any_of=(frozenset(),), kind="none_far", source="made-up")
+    more = [dataclasses.replace(far, text=f"how tall is the tower number {n}") for n in range(80)]
+    data = dataclasses.replace(
+        made.data, train=(*made.data.train, *more[:40]), valid=(*made.data.valid, *more[40:])
+    )
+
+    (line_,) = (text for text in finish(out, data, TINYAGENT16) if "n-grams" in text)
+
+    assert line_.startswith("whether a tool is needed: the encoder counts ")
+    scorer = ToolScorer(out / CLASSIFIER)
+    needs = [scorer.score(text).any_tool for text in ("text Ana Leo", "how tall is the house")]
+    assert needs[0] > 0.5 > needs[1]
 
 
 def test_a_base_checkpoint_is_fine_tuned(folder: Path, tmp_path: Path) -> None:

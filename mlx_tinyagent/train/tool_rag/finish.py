@@ -14,7 +14,8 @@ from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.retrieval.calibration import close_scores, lower_bound, producers_of
 from mlx_tinyagent.retrieval.deberta import DebertaRetriever
 from mlx_tinyagent.retrieval.groups import GROUPS, group_of
-from mlx_tinyagent.retrieval.guarantee import MISS, calibrate
+from mlx_tinyagent.retrieval.guarantee import MISS, NO_TOOL_MISS, calibrate
+from mlx_tinyagent.retrieval.needs import fit_needs
 from mlx_tinyagent.retrieval.ngrams import fit_mix
 from mlx_tinyagent.retrieval.scorer import Scores, ToolScorer
 from mlx_tinyagent.train.tool_rag.plots import draw_kept, draw_precision_recall, draw_reliability
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mlx_tinyagent.train.tool_rag.rows import Data, Row
 
 CLASSIFIER = "classifier"  # in the run's folder
+NEED_ROWS = 20  # with a tool and without, that decide how much n-grams count
+GENERATED = "synth"  # what the sources of generated rows begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,8 @@ def finish(out: Path, data: Data, tools: ToolSet, *, ngrams: str = "") -> list[s
     """
     folder = out / CLASSIFIER
     lines = mix_ngrams(folder, data, tools, source=ngrams) if ngrams else []
+    if _tells_needs(data):
+        lines += mix_needs(folder, data)
     lines += calibrate_folder(folder, data.calibration, tools)
     rows = data.test or data.valid
     if not rows:
@@ -98,7 +103,7 @@ def mix_ngrams(folder: Path, data: Data, tools: ToolSet, *, source: str) -> list
         }
         for rows in (data.train, data.valid)
     )
-    logits = ToolScorer(folder).logits(list(valid))
+    logits, _ = ToolScorer(folder).logits(list(valid))
     mix = fit_mix(list(train.items()), list(valid.items()), logits, tools.names)
     mix.save(folder)
     own, other, _ = mix.weights
@@ -108,8 +113,55 @@ def mix_ngrams(folder: Path, data: Data, tools: ToolSet, *, source: str) -> list
     ]
 
 
+def mix_needs(folder: Path, data: Data) -> list[str]:
+    """Fit n-grams that say whether a tool is needed, and mix them into a classifier.
+
+    Args:
+        folder: The classifier.
+        data: Its rows; validation rows that people wrote decide the weights of the
+            mix, all of them where none is known to be.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        InputError: One side lacks requests that need a tool, or ones that need none.
+        StoreError: The folder cannot be written.
+    """
+    train = {row.text: row.kind == "tool" for row in data.train}
+    valid = {row.text: row.kind == "tool" for row in _by_people(data.valid)}
+    logits, needs = ToolScorer(folder).logits(list(valid))
+    mix = fit_needs(list(train.items()), list(valid.items()), logits, needs)
+    mix.save(folder)
+    own, best, other, _ = mix.weights
+    return [
+        f"whether a tool is needed: the encoder counts {own:.2f}, its best tool {best:.2f}, "
+        f"n-grams of {len(train)} requests {other:.2f} ({len(valid)} requests decided)"
+    ]
+
+
+def _by_people(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows that were not generated; all where every row was."""
+    return [row for row in rows if not row.source.startswith(GENERATED)] or rows
+
+
+def _tells_needs(data: Data) -> bool:
+    """Whether there are rows enough to say which requests need no tool."""
+    sides = (data.train, _by_people(data.valid))
+    return all(
+        sum((row.kind == "tool") == needed for row in rows) >= NEED_ROWS
+        for rows in sides
+        for needed in (True, False)
+    )
+
+
 def calibrate_folder(
-    folder: Path, rows: Sequence[Row], tools: ToolSet, *, miss: Mapping[str, Fraction] = MISS
+    folder: Path,
+    rows: Sequence[Row],
+    tools: ToolSet,
+    *,
+    miss: Mapping[str, Fraction] = MISS,
+    no_tool_miss: Fraction = NO_TOOL_MISS,
 ) -> list[str]:
     """Write ``calibration.json`` beside a classifier.
 
@@ -118,6 +170,7 @@ def calibrate_folder(
         rows: Requests that it was not trained on; those that need no tool are left out.
         tools: Declarations.
         miss: Accepted share of incomplete requests per group.
+        no_tool_miss: Accepted share of requests wrongly said to need no tool.
 
     Returns:
         What is promised, a line per group of requests.
@@ -138,6 +191,7 @@ def calibrate_folder(
         weights=scorer.fingerprint,
         data=_digest(needing),
         miss=miss,
+        no_tool_miss=no_tool_miss,
     )
     found.save(folder)
     return [f"{group}: {found.threshold(group).line()}" for group in GROUPS]
