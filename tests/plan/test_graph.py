@@ -20,7 +20,7 @@ from mlx_tinyagent.plan.graph import (
     without_repeats,
 )
 from mlx_tinyagent.plan.schema import Argument, Plan, Ref, Step, Template
-from mlx_tinyagent.plan.text import MAX_ARGUMENT_CHARS, MAX_PLAN_CHARS, read, write
+from mlx_tinyagent.plan.text import MAX_ARGUMENT_CHARS, MAX_PLAN_CHARS, RawStep, read, write
 from mlx_tinyagent.tools.base import (
     Email,
     Span,
@@ -455,3 +455,53 @@ def test_steps_that_differ_and_calls_without_words_stay(text: str) -> None:
     """Nothing is copied where nothing is dropped."""
     plan = parse(text, TOOLS)
     assert without_repeats(plan) is plan
+
+
+# --- messages to the letter ----------------------------------------------------------------------
+
+
+def message(steps: list[RawStep]) -> str:
+    """What binding these raw steps says is wrong; ``join`` is added."""
+    with pytest.raises(PlanError) as caught:
+        bind([*steps, RawStep(len(steps) + 1, "join", (), line=len(steps) + 1)], TOOLS)
+    return str(caught.value)
+
+
+def test_a_name_of_60_characters_is_shown_whole_and_a_longer_one_is_cut() -> None:
+    """The cut one ends in three dots and is 60 characters long."""
+    assert f"no tool is called {'n' * 60};" in message([RawStep(1, "n" * 60, ())])
+    assert f"no tool is called {'n' * 57}...;" in message([RawStep(1, "n" * 61, ())])
+
+
+def test_a_faulty_text_of_50_characters_is_shown_whole() -> None:
+    """Enough of it to find it in the plan."""
+    args = (["a@b"], "Hi", "x" * 50)
+    assert f"expected a number, got '{'x' * 50}'" in message([RawStep(1, "send", args)])
+
+
+def test_a_value_of_no_kind_of_the_plans_is_named_with_its_place() -> None:
+    """Arguments count from 1; the kind that was found is said."""
+    said = message([RawStep(1, "find", ({"a": 1},))])  # type: ignore[arg-type]
+    assert said.endswith(
+        "find, argument 1: expected text, a number, True, False, None or a list of these, got dict"
+    )
+
+
+def test_a_list_where_one_value_is_wanted_is_called_a_list() -> None:
+    """Not a text that is no text."""
+    assert "find.name: expected one span, got a list" in message([RawStep(1, "find", (["a"],))])
+
+
+def test_call_data_counts_its_lines_from_1() -> None:
+    """The second call is line 2 in messages."""
+    with pytest.raises(PlanError) as caught:
+        from_calls([{"id": 1, "tool": "find", "args": ["a"]}, {"id": 2}], TOOLS)
+    assert caught.value.line == 2
+
+
+def test_a_step_is_found_by_its_number() -> None:
+    """One that is not there is a KeyError."""
+    plan = parse('1. find("a")\n2. find("b")\n3. join()', TOOLS)
+    assert plan.step(2).args == ("b",)
+    with pytest.raises(KeyError):
+        plan.step(3)

@@ -490,3 +490,24 @@ def test_real_plans_are_read_as_their_rows_say(name: str) -> None:
         assert [(s.id, s.name, s.args) for s in steps[:-1]] == expected
     assert refused == {"test_public": ["after-join"], "train": []}[name]
     assert len(rows) > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('1. f("a', "inside a quoted text"),
+        ('1. f("a"', "inside an unclosed bracket"),
+        ("1. join()x", "found 'x'"),  # right behind the bracket, without a blank
+        ("1. f(1)2\n2. join()", "found '2'"),
+    ],
+)
+def test_messages_say_where_the_text_went_wrong(text: str, words: str) -> None:
+    """The words that follow are the ones at fault."""
+    with pytest.raises(PlanError, match=words):
+        read(text)
+
+
+def test_escapes_next_to_the_surrogates_are_characters() -> None:
+    """The last before U+D800 and the first after U+DFFF."""
+    assert first(r'1. f("\ud7ff\ue000\U0010ffff")').args == ("\ud7ff\ue000\U0010ffff",)
+    assert first(r'1. f("\ud800\udfff")').args == (r"\ud800\udfff",)
