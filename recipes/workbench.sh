@@ -2,14 +2,14 @@
 # A tool set that is not the Mac's: WorkBench's calendar, e-mail, analytics, CRM and task tools,
 # planned before and after training on rows that were generated from their declarations alone.
 #
-#     sh recipes/workbench.sh TASKS.jsonl [DIR]     hours on a CPU (estimated); PRESET=tiny: to try it
+#     sh recipes/workbench.sh TASKS.jsonl [DIR]     hours on a CPU (estimated), PRESET=tiny to try it
 #
 # TASKS.jsonl has WorkBench's tasks (github.com/olly-styles/WorkBench, MIT), one JSON object a line
-# with query and answer. Rows that one plan can answer are kept (workbench_rows.py): 269 of 690. Only
-# the choice of tools is comparable (tinyagent_success, tool_full_recall): WorkBench's identifiers
-# are looked up by its agents, ours are words of the request (workbench_tools.py).
-# None of its rows is trained on. Every step goes on where it was stopped. Needs the package
-# installed (sh scripts/setup).
+# with query and answer. Rows that one plan can answer are kept (workbench_rows.py): 269 of 690.
+# Only the choice of tools is comparable (tinyagent_success, tool_full_recall): WorkBench's
+# identifiers are looked up by its agents, ours are words of the request (workbench_tools.py). DIR
+# (workbench) ends with index.html. None of its rows is trained on. Every step goes on where it
+# was stopped. Needs the package installed (sh scripts/setup).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 PATH="$here/../.venv/bin:$PATH"
@@ -44,4 +44,4 @@ fi
 mlx-tinyagent eval plans --data "$dir/rows.jsonl" --out "$dir/after" --model "$model" \
   --adapter "$dir/run" --tools "$tools" --limit "$limit" --resume
 mlx-tinyagent eval compare "$dir/before" "$dir/after"
-echo "row by row: $dir/before/report.html and $dir/after/report.html" >&2
+mlx-tinyagent report "$dir" --title "WorkBench, before and after training"

@@ -6,7 +6,7 @@
 #
 # DIR (my_agent) is made with two example tools where it is not there yet. Change its tools.py and
 # phrases.json, remove its folder out, and run this again. Steps that are done are not repeated.
-# Ends with DIR/out/after/report.html. Needs the package installed (sh scripts/setup).
+# Ends with DIR/out/index.html. Needs the package installed (sh scripts/setup).
 set -eu
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export PATH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from mlx_tinyagent.cli.main import cli
 from mlx_tinyagent.datasets.record import load_examples
+from tests.datasets.importers.test_tinyagent_hf import item, write
 from tests.decode.tiny import write_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,6 +113,28 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def page(path: Path) -> str:
+    """Return the words of a page, elements left out."""
+    text = path.read_text()
+    assert text.startswith("<!doctype html>")
+    assert not re.search(r"<script|src=|https?://(?!www\.w3\.org/2000/svg)", text)
+    return " ".join(
+        html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S)).split()
+    )
+
+
+@each_script
+def test_it_ends_with_a_page(script: Path) -> None:
+    """The last thing that a recipe makes is its report; your tools' is that of ``run.sh``."""
+    if script.name == "your_tools.sh":
+        assert script.read_text().rstrip().endswith('exec sh "$dir/run.sh"')
+        return
+    (*_, last) = command_lines(script)
+
+    assert last[0] == "report" or script == RUN_SH  # which tells how to go on
+    assert "\nmlx-tinyagent report " in script.read_text()
+
+
 @pytest.mark.slow
 def test_quickstart_shows_runs_and_takes_back(run: Run, tmp_path: Path) -> None:
     """In a store of its own; what it did is gone at its end."""
@@ -121,6 +145,9 @@ def test_quickstart_shows_runs_and_takes_back(run: Run, tmp_path: Path) -> None:
     assert "Added 'Lunch' to the calendar" in done.stdout
     assert "Undone: 2 of 2 steps." in done.stdout
     assert (tmp_path / "quickstart-home" / "data" / "store.sqlite").is_file()
+    seen = page(tmp_path / "quickstart" / "index.html")
+    assert "Added 'Lunch' to the calendar" in seen
+    assert seen.count("taken back") == 2
 
 
 @pytest.mark.slow
@@ -147,6 +174,15 @@ def test_your_tools_ends_with_a_measured_model(run: Run, tmp_path: Path, tiny: s
     assert planned["error"] is None
     assert planned["tools"] == ["get_temperature", "set_temperature"]
     assert json.loads(done.stdout.splitlines()[-1]) == planned
+    seen = page(out / "index.html")
+    log = rows(out / "planner" / "log.jsonl")
+    valid = next(entry["valid_loss"] for entry in log if "valid_loss" in entry)
+    assert "before against after, on 2 rows" in seen
+    assert "distinct requests" in seen
+    assert f"best validation loss {valid:.4f} after 2 updates" in seen
+    assert "not gated: 4.50 bits per weight on disk" in seen
+    assert "heat the kitchen to 21 degrees" in seen
+    assert "Left out" not in seen
 
     trained = (out / "planner" / "adapters.safetensors").stat().st_mtime_ns
     again = run(recipe, tmp_path / "agent", PRESET="smoke", MODEL=tiny)
@@ -154,6 +190,116 @@ def test_your_tools_ends_with_a_measured_model(run: Run, tmp_path: Path, tiny: s
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("done before") == 6
     assert (out / "planner" / "adapters.safetensors").stat().st_mtime_ns == trained
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_default_planner_is_made_and_scored(run: Run, tmp_path: Path, tiny: str) -> None:
+    """Rows, adapter, scores and their page; run again, the scores are those that are there."""
+    out = tmp_path / "planner"
+
+    done = run(RECIPES / "default_planner.sh", out, PRESET="smoke", MODEL=tiny)
+
+    assert done.returncode == 0, done.stderr
+    assert len(load_examples(out / "data" / "train.jsonl")) == 20
+    assert json.loads((out / "run" / "adapter_config.json").read_text())["tier"] == "blocks"
+    scored = (out / "eval" / "items.jsonl").read_bytes()
+    assert scored.count(b"\n") == 2
+    seen = page(out / "index.html")
+    assert "2 updates; training loss" in seen
+    assert "2 rows of test.jsonl" in seen
+
+    again = run(RECIPES / "default_planner.sh", out, PRESET="smoke", MODEL=tiny)
+
+    assert again.returncode == 0, again.stderr
+    assert (out / "eval" / "items.jsonl").read_bytes() == scored
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("which", "tier"), [("qwen3", "blocks"), ("functiongemma", "exact")])
+def test_other_models_are_trained_for_their_tier(
+    run: Run, tmp_path: Path, tiny: str, which: str, tier: str
+) -> None:
+    """With a tiny model in the place of theirs."""
+    out = tmp_path / which
+
+    done = run(RECIPES / "other_models.sh", which, out, PRESET="smoke", BASE=tiny)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "run" / "adapter_config.json").read_text())["tier"] == tier
+    assert len(rows(out / "eval" / "items.jsonl")) == 2
+    seen = page(out / "index.html")
+    assert seen.startswith(f"{which} as a planner")
+    assert "Evaluations of plans" in seen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_tool_rag_is_trained_calibrated_and_compared(run: Run, tmp_path: Path) -> None:
+    """The classifier's own figures and BM25's on the same side of the data."""
+    out = tmp_path / "rag"
+
+    done = run(RECIPES / "tool_rag.sh", out, PRESET="smoke")
+
+    assert done.returncode == 0, done.stderr
+    assert "calibration.json" in {path.name for path in (out / "run" / "classifier").iterdir()}
+    report = json.loads((out / "run" / "report.json").read_text())
+    seen = page(out / "index.html")
+    for name, figures in report["figures"].items():
+        assert f"{name} {100 * figures['share']:.1f} % {figures['n']}" in seen
+    assert "retriever bm25" in seen
+    assert "full_recall" in seen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_latency_table_has_every_contestant(run: Run, tmp_path: Path, tiny: str) -> None:
+    """Seconds of each, and ratios over the first; a size of installed tools beside."""
+    out = tmp_path / "latency"
+
+    done = run(RECIPES / "latency_table.sh", out, ROWS="2", SIZES="16", MODEL=tiny)
+
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((out / "plans" / "summary.json").read_text())
+    assert list(summary["means"]) == ["mlx-lm", "mlx-lm-cache", "cold", "exact", "blocks"]
+    seen = page(out / "index.html")
+    for name, means in summary["means"].items():
+        assert f"{name} {means['prompt_tokens']:.0f} {means['computed']:.0f}" in seen
+    assert "Many tools installed" in seen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_paper_ends_with_both_scores(run: Run, tmp_path: Path, tiny: str) -> None:
+    """From a file in the published form of the data set to 16 and 4 bits side by side."""
+    names = ("dana", "leo", "mia", "noah", "ida")
+    data = {
+        f"row-{number}": item(
+            f"{('call', 'text', 'mail', 'find')[number % 4]} {name} about {number}",
+            [("get_phone_number", [name])],
+        )
+        for number, name in enumerate(names * 8)
+    }
+    out = tmp_path / "paper"
+
+    done = run(
+        RECIPES / "tinyagent_paper.sh",
+        write(tmp_path, data),
+        "1.1b",
+        out,
+        PRESET="smoke",
+        BASE=tiny,
+    )
+
+    assert done.returncode == 0, done.stderr
+    sides = [load_examples(out / "data" / f"{name}.jsonl") for name in ("train", "valid", "test")]
+    assert sum(map(len, sides)) == 40
+    assert "quantization" in json.loads((out / "4bit" / "config.json").read_text())
+    assert "tinyagent_success" in done.stdout
+    seen = page(out / "index.html")
+    assert "eval-16bit against eval-4bit, on 2 rows" in seen
+    assert "bits per weight on disk" in seen
 
 
 @pytest.mark.slow
@@ -216,3 +362,6 @@ class TestWorkBench:
         assert scored[0] == scored[1]
         assert len(scored[0]) == 2
         assert "tinyagent_success" in done.stdout
+        seen = page(out / "index.html")
+        assert "before against after, on 2 rows" in seen
+        assert "2 rows of rows.jsonl" in seen

@@ -13,6 +13,7 @@ from mlx_tinyagent.cli.common import (
     adapter_option,
     backend_option,
     check_query,
+    classifier_option,
     load_model,
     load_tool_set,
     make_agent,
@@ -48,6 +49,7 @@ yes_option = click.option(
 @model_option
 @adapter_option
 @tools_option
+@classifier_option
 @backend_option
 def ask(
     query: str,
@@ -57,6 +59,7 @@ def ask(
     model: str,
     adapter: str | None,
     tools_name: str,
+    classifier: Path | None,
     backend: str,
 ) -> int:
     """Plan and run one request.
@@ -68,21 +71,44 @@ def ask(
     or context limit, 5 a tool failed, 6 an answer from you is needed, 130
     interrupted.
     """
+    reply = answer(
+        check_query(_read_query(query)),
+        dry_run=dry_run,
+        yes=yes,
+        model=model,
+        adapter=adapter,
+        tools_name=tools_name,
+        classifier=classifier,
+        backend=backend,
+    )
+    return _print(reply, as_json=as_json, dry_run=dry_run)
+
+
+def answer(
+    query: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+    model: str,
+    adapter: str | None,
+    tools_name: str,
+    classifier: Path | None = None,
+    backend: str,
+) -> Reply:
+    """Plan and run a checked request; the arguments are the options of ``ask``."""
     from mlx_tinyagent.cli.talk import callbacks
 
-    query = check_query(_read_query(query))
     tools = load_tool_set(tools_name)
     with open_backend(backend) as store, contextlib.ExitStack() as spinner:
-        planner = make_planner(load_model(model, adapter), tools)
+        planner = make_planner(load_model(model, adapter), tools, classifier=classifier)
         agent = make_agent(tools, store, planner)
         tell_of_cut_off(agent.journal)
         spinner.enter_context(status("Planning"))
         with contextlib.redirect_stdout(sys.stderr):  # what tools print is no answer
             # The spinner ends when the plan is checked; from then on the terminal is the user's.
-            reply = agent.ask(
+            return agent.ask(
                 query, callbacks(yes=yes), dry_run=dry_run, on_plan=lambda _: spinner.close()
             )
-    return _print(reply, as_json=as_json, dry_run=dry_run)
 
 
 @click.command()

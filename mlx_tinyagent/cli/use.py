@@ -14,7 +14,7 @@ from mlx_tinyagent.cli.common import DEFAULT_MODEL, load_tool_set, print_json
 from mlx_tinyagent.cli.consent import allow
 from mlx_tinyagent.config import SETTINGS_FILE, Use, paths, settings
 
-USERS = ("ask", "run", "chat", "plan", "serve", "mcp")  # commands that take what is saved
+USERS = ("ask", "run", "chat", "listen", "plan", "serve", "mcp")  # commands that take what is saved
 _TABLE = re.compile(r"^\[use\][^\n]*\n?(?:(?!\[)[^\n]*\n?)*", re.MULTILINE)
 
 
