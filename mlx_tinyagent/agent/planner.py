@@ -85,6 +85,8 @@ class Planner:
         trace = Trace()
         with trace.span("retrieve"):
             retrieved = self.retrieve(request, offered)
+        if _needs_nothing(request, retrieved):
+            return _nothing(retrieved, trace)
         plan, decoded = self._write(request, retrieved, on_text, trace)
         return self._complete(request, retrieved, plan, decoded, on_text, trace)
 
@@ -113,7 +115,7 @@ class Planner:
             Each request's number and its plan, or why there is none, as they end.
         """
         begun: list[tuple[int, Request, Retrieved, Trace]] = []
-        refused: deque[tuple[int, TinyAgentError]] = deque()
+        at_once: deque[tuple[int, Planned | TinyAgentError]] = deque()
 
         def jobs() -> Iterator[Job]:
             for number, (request, offered) in enumerate(requests):
@@ -121,23 +123,26 @@ class Planner:
                 try:
                     with trace.span("retrieve"):
                         retrieved = self.retrieve(request, offered)
+                    if _needs_nothing(request, retrieved):
+                        at_once.append((number, _nothing(retrieved, trace)))
+                        continue
                     job = self.job(request, retrieved)
                 except TinyAgentError as error:
-                    refused.append((number, error))
+                    at_once.append((number, error))
                     continue
                 begun.append((number, request, retrieved, trace))
                 yield job
 
         for place, written in self.engine.plan_many(jobs(), rows=rows):
-            while refused:
-                yield refused.popleft()
+            while at_once:
+                yield at_once.popleft()
             number, request, retrieved, trace = begun[place]
             try:
                 plan, decoded = self._checked(written, retrieved, trace)
                 yield number, self._complete(request, retrieved, plan, decoded, None, trace)
             except TinyAgentError as error:
                 yield number, error
-        yield from refused
+        yield from at_once
 
     def _write(
         self,
@@ -230,6 +235,26 @@ class Planner:
         if once is not plan:
             written = dataclasses.replace(written, text=write(once))
         return once, written
+
+
+def _needs_nothing(request: Request, retrieved: Retrieved) -> bool:
+    """Whether no plan is to be written; what a follow-up needs, earlier turns tell."""
+    return retrieved.none and not request.history
+
+
+def _nothing(retrieved: Retrieved, trace: Trace) -> Planned:
+    """Return the plan of a request that needs no tool; the model is not asked."""
+    from mlx_tinyagent.decode.engine import Counts
+
+    counts = Counts(
+        prompt_tokens=0,
+        prompt_tokens_computed=0,
+        plan_tokens=0,
+        forward_passes=0,
+        prefix_passes=0,
+    )
+    plan = Plan()
+    return Planned(plan=plan, text=write(plan), retrieved=retrieved, counts=counts, trace=trace)
 
 
 def retrieval_query(request: Request) -> str:

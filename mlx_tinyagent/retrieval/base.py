@@ -26,8 +26,9 @@ class Retrieved:
     Attributes:
         tools: The tools, in the order of the set they come from.
         scores: Score of every tool of that set; comparable within one retriever.
-        abstain: Whether the request seems to need no tool. A hint: the planner
-            still decides.
+        abstain: Whether the request seems to need no tool. A hint.
+        none: Whether it needs none by a threshold calibrated on people's requests, all
+            tools being known to the classifier: the planner then writes nothing.
         reasons: Why each kept tool was kept: ``score``, ``producer`` (another
             reads its value), ``always`` or ``small-set``.
     """
@@ -36,6 +37,7 @@ class Retrieved:
     scores: Mapping[str, float]
     abstain: bool
     reasons: Mapping[str, str]
+    none: bool = False
 
 
 class Retriever(Protocol):

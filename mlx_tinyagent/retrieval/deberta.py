@@ -7,7 +7,7 @@ before the first request, and everything stays for the next ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -130,13 +130,16 @@ class DebertaRetriever:
         if not chosen:  # the planner still decides, so it sees the likeliest tool
             chosen = [max(known.names, key=lambda name: closed[name])]
         offered = self._others(query, tools, known)
+        abstain = not strange and found.any_tool < (no_tool.tau if no_tool else UNCALIBRATED)
         retrieved = keep(
             tools,
             {name: found.tools.get(name, float(name in offered)) for name in tools.names},
             chosen=chosen,
             always=offered,
-            abstain=not strange and found.any_tool < (no_tool.tau if no_tool else UNCALIBRATED),
+            abstain=abstain,
         )
+        if abstain and no_tool is not None and not known.others and not known.void:
+            retrieved = replace(retrieved, none=True)
         return Explanation(
             retrieved=retrieved,
             closed=MappingProxyType(closed),

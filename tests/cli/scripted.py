@@ -87,7 +87,7 @@ def scripted(stack: ExitStack, plans: dict[str, str]) -> None:
             patch.object(
                 module,
                 "make_planner",
-                lambda model, tools, retrieval="on": ScriptedPlanner(tools, plans),
+                lambda model, tools, retrieval="on", classifier=None: ScriptedPlanner(tools, plans),
             )
         )
 

@@ -239,7 +239,9 @@ class TestRows:
         plans = {"standup tomorrow at 9": EVENT, "tell Dana": '1. ask("Which?")\n2. join()'}
         monkeypatch.setattr(batch, "load_model", lambda name, adapter: name)
         monkeypatch.setattr(
-            batch, "make_planner", lambda model, tools, retrieval="on": Backwards(tools, plans)
+            batch,
+            "make_planner",
+            lambda model, tools, retrieval="on", classifier=None: Backwards(tools, plans),
         )
         return taken
 
