@@ -228,7 +228,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(
     paths().cache.mkdir(parents=True)
     (paths().cache / "kv").write_text("in the way")
 
-    done = cli("ask", "call mom", "--model", tiny_model, "--dry-run")
+    done = cli("ask", "text mom that I am late", "--model", tiny_model, "--dry-run")
 
     assert done.code in (0, 4)  # random weights may never come to an end
     assert "Traceback" not in done.err
