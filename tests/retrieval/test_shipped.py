@@ -10,6 +10,7 @@ import pytest
 
 from mlx_tinyagent.retrieval.deberta import SHIPPED, DebertaRetriever
 from mlx_tinyagent.retrieval.groups import GROUPS
+from mlx_tinyagent.tools.base import Span, ToolSet, tool
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -93,3 +94,19 @@ def test_commands_of_people_get_their_tools(retriever: DebertaRetriever) -> None
     )
     assert complete >= 0.9 * len(rows)
     assert sum(map(len, offered)) <= 5 * len(rows)
+
+
+def test_it_is_sure_only_where_it_knows_every_tool(retriever: DebertaRetriever) -> None:
+    """A tool that it has never seen may be what a request wants that the others do not serve."""
+
+    @tool(effect="read", returns="text")
+    def explain(topic: Span) -> str:
+        """Explain why something is as it is."""
+        return topic
+
+    query = "why is the sky blue"
+    alone = retriever.select(query, TINYAGENT16)
+    with_another = retriever.select(query, ToolSet("more", [*TINYAGENT16, explain]))
+    assert (alone.abstain, alone.none) == (True, True)
+    assert (with_another.abstain, with_another.none) == (True, False)
+    assert not retriever.select("text Ana that the train is late", TINYAGENT16).none
