@@ -89,7 +89,8 @@ class Binding:
         self._function("openblas_set_num_threads")(count)
 
     def _function(self, name: str) -> Any:
-        return getattr(self.handle, self.library.prefix + name)
+        exported = f"{self.library.prefix}{name}"
+        return getattr(self.handle, exported)
 
 
 def installed() -> Iterator[Library]:
