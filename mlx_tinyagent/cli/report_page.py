@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mlx_tinyagent.cli.eval import HEADLINES
 from mlx_tinyagent.cli.report_collect import Collected, Kind, Part
 from mlx_tinyagent.evaluate.harness_run import describe_machine
 from mlx_tinyagent.evaluate.report_page import interval_bar, number, page, share, table
@@ -25,20 +26,7 @@ LINKED: Mapping[str, tuple[str, str]] = {  # pages that commands write beside a 
     "quantization": ("quantization_report.html", "bits per matrix"),
 }
 # Figures of an evaluation that stand side by side; its own page has all.
-SHOWN = (
-    "right",
-    "tinyagent_success",
-    "graph_match",
-    "plan_match",
-    "execution_match",
-    "tool_full_recall",
-    "argument_match",
-    "ungrounded",
-    "clarification",
-    "false_fire_near",
-    "false_fire_far",
-    "error",
-)
+SHOWN = (*HEADLINES[:2], "graph_match", *HEADLINES[2:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

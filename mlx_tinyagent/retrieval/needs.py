@@ -7,7 +7,6 @@ other requests than they do; logistic regression over both errs least.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mlx_tinyagent.errors import InputError, ModelError
-from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.retrieval.logistic import Floats, Sparse, fit_logistic
+from mlx_tinyagent.retrieval.ngrams import read_weights, write_weights
 from mlx_tinyagent.retrieval.tfidf import TfidfConfig, TfidfModel, fit
 from mlx_tinyagent.retrieval.words import words
 
@@ -65,7 +64,7 @@ class NeedsMix:
             StoreError: The folder cannot be written.
         """
         self.model.save(folder / NEEDS_FILE)
-        atomic_write(folder / NEEDS_MIX_FILE, json.dumps({"weights": list(self.weights)}) + "\n")
+        write_weights(folder / NEEDS_MIX_FILE, self.weights)
 
     @classmethod
     def load(cls, folder: Path) -> NeedsMix | None:
@@ -74,13 +73,10 @@ class NeedsMix:
         Raises:
             ModelError: A file is damaged or says something else.
         """
-        path = folder / NEEDS_MIX_FILE
-        if not path.is_file():
+        weights = read_weights(folder / NEEDS_MIX_FILE, 4)
+        if weights is None:
             return None
-        try:
-            first, second, third, constant = map(float, json.loads(path.read_text())["weights"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path} cannot be read: {error!r}") from error
+        first, second, third, constant = weights
         model = TfidfModel.load(folder / NEEDS_FILE)
         if model.labels != (LABEL,):
             raise ModelError(f"{folder / NEEDS_FILE} has labels {model.labels}, not {LABEL!r}")

@@ -25,6 +25,32 @@ MIX_FILE = "ngrams.json"
 CONFIG = TfidfConfig(min_examples=3)
 
 
+def write_weights(path: Path, weights: Sequence[float]) -> None:
+    """Write the weights of a mix.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    atomic_write(path, json.dumps({"weights": list(weights)}) + "\n")
+
+
+def read_weights(path: Path, count: int) -> list[float] | None:
+    """Read the weights of a mix; None where there is no file.
+
+    Raises:
+        ModelError: The file is damaged or holds another number of weights.
+    """
+    if not path.is_file():
+        return None
+    try:
+        weights = [float(weight) for weight in json.loads(path.read_text())["weights"]]
+        if len(weights) != count:
+            raise ValueError(f"{len(weights)} weights, not {count}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read: {error!r}") from error
+    return weights
+
+
 @dataclass(frozen=True, slots=True)
 class NgramMix:
     """An n-gram model with its weights in the mix.
@@ -59,7 +85,7 @@ class NgramMix:
             StoreError: The folder cannot be written.
         """
         self.model.save(folder / NGRAM_FILE)
-        atomic_write(folder / MIX_FILE, json.dumps({"weights": list(self.weights)}) + "\n")
+        write_weights(folder / MIX_FILE, self.weights)
 
     @classmethod
     def load(cls, folder: Path, labels: Sequence[str]) -> NgramMix | None:
@@ -72,13 +98,10 @@ class NgramMix:
         Raises:
             ModelError: A file is damaged, or the labels differ.
         """
-        path = folder / MIX_FILE
-        if not path.is_file():
+        weights = read_weights(folder / MIX_FILE, 3)
+        if weights is None:
             return None
-        try:
-            own, other, constant = map(float, json.loads(path.read_text())["weights"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path} cannot be read: {error!r}") from error
+        own, other, constant = weights
         model = TfidfModel.load(folder / NGRAM_FILE)
         if model.labels != tuple(labels):
             raise ModelError(f"{folder / NGRAM_FILE} has other labels than the classifier")
