@@ -46,6 +46,7 @@ _FIELDS: tuple[tuple[str, Any, str], ...] = (
     ("seed", int, "Decides weights, order, drawn tools and dropout."),
     ("distractors", int, "Most tools drawn beside those a plan needs."),
     ("all-tools", float, "Share of draws that offer every tool."),
+    ("retrieved", float, "Share of draws that offer what the retriever picks."),
     ("mask-names", float, "Share of draws whose tools have made-up names."),
     ("exact-share", float, "Share of draws whose prompt is one sequence instead of blocks."),
     ("eval-every", int, "Updates between evaluations."),
@@ -107,6 +108,7 @@ def planner(
     the run that goes on, then from the defaults.
     """
     from mlx_tinyagent.errors import InputError
+    from mlx_tinyagent.retrieval.default import make
     from mlx_tinyagent.train.checkpoint import exists
     from mlx_tinyagent.train.loop import run
     from mlx_tinyagent.train.rows import load_data
@@ -123,7 +125,13 @@ def planner(
         raise InputError("the configuration names an adapter to start from; say where with --start")
     tools = load_tool_set(config.tools)
     model = load_model(config.model, "none")
-    data = load_data(sources, tools, model.tokenizer, eval_rows=config.eval_rows)
+    data = load_data(
+        sources,
+        tools,
+        model.tokenizer,
+        eval_rows=config.eval_rows,
+        retriever=make("on") if config.retrieved else None,
+    )
     workers = Workers.join()
     if workers.rank == 0:
         _say_data(data)

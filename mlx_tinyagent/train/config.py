@@ -49,6 +49,8 @@ class TrainConfig:
         seed: Decides the initial weights, order, drawn tools and dropout.
         distractors: Most tools drawn beside those that a plan needs.
         all_tools: Share of draws that offer every tool.
+        retrieved: Share of draws that offer what the package's retriever picks for the
+            request, and what the plan needs.
         dates: Share of draws that give a row without a date one.
         eval_every: Updates between evaluations; 0 for none but the last.
         eval_rows: Most validation rows.
@@ -82,6 +84,7 @@ class TrainConfig:
     seed: int = 0
     distractors: int = 4
     all_tools: float = 0.1
+    retrieved: float = 0.0
     dates: float = 0.5
     eval_every: int = 200
     eval_rows: int = 64
@@ -97,7 +100,7 @@ class TrainConfig:
         for name, low in _AT_LEAST.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {low}")
-        for name in ("dropout", "all_tools", "dates", "final_rate", "exact_share", "mask_names"):
+        for name in _SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for name in ("learning_rate", "scale"):
@@ -175,6 +178,15 @@ class TrainConfig:
         return low + (self.learning_rate - low) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+_SHARES = (
+    "dropout",
+    "all_tools",
+    "retrieved",
+    "dates",
+    "final_rate",
+    "exact_share",
+    "mask_names",
+)
 _AT_LEAST = {
     "rank": 1,
     "layers": 0,
@@ -192,5 +204,5 @@ _AT_LEAST = {
     "patience": 0,
     "eval_plans": 0,
 }
-_LATER = ("start", "exact_share", "mask_names", "grad_checkpoint", "eval_plans")
+_LATER = ("start", "exact_share", "mask_names", "grad_checkpoint", "eval_plans", "retrieved")
 _DEFAULT = TrainConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 from collections import Counter
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_tinyagent.agent.planner import retrieval_query
 from mlx_tinyagent.datasets.importers import import_file
 from mlx_tinyagent.datasets.jsonl import read_lines
 from mlx_tinyagent.datasets.record import Example, read_examples
@@ -20,6 +22,7 @@ from mlx_tinyagent.prompt.render import Request, tail_segment
 
 if TYPE_CHECKING:
     from mlx_tinyagent.models.tokenizer import ChatFrame, Tokenizer
+    from mlx_tinyagent.retrieval.base import Retriever
     from mlx_tinyagent.tools.base import ToolSet
     from mlx_tinyagent.train.aliases import Aliases
     from mlx_tinyagent.train.config import TrainConfig
@@ -36,12 +39,15 @@ class Row:
         text: The plan's canonical text.
         plan: The plan's tokens and the end token.
         needed: Names of the tools the plan needs, closed over producers.
+        retrieved: Names of the tools that the retriever picks for it; empty where it was
+            not asked.
     """
 
     example: Example
     text: str
     plan: tuple[int, ...]
     needed: tuple[str, ...]
+    retrieved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,12 @@ class Drawn:
 
 
 def load_data(
-    sources: Sequence[Path], tools: ToolSet, tokenizer: Tokenizer, *, eval_rows: int
+    sources: Sequence[Path],
+    tools: ToolSet,
+    tokenizer: Tokenizer,
+    *,
+    eval_rows: int,
+    retriever: Retriever | None = None,
 ) -> Data:
     """Read training and validation rows.
 
@@ -94,6 +105,7 @@ def load_data(
         tools: Declarations.
         tokenizer: The model's tokenizer.
         eval_rows: Most validation rows.
+        retriever: Picks tools for the training rows; None leaves them without.
 
     Raises:
         InputError: There is no usable row.
@@ -115,6 +127,8 @@ def load_data(
     if not train:
         reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise InputError(f"{', '.join(map(str, sources))}: no usable row ({reasons or 'empty'})")
+    if retriever is not None:
+        train = [_retrieve(row, retriever, tools) for row in train]
     digest = hashlib.sha256()
     for row in (*train, *valid):
         digest.update(row.example.to_line().encode("utf-8", "surrogatepass"))
@@ -124,6 +138,13 @@ def load_data(
         skipped=skipped,
         digest=digest.hexdigest(),
     )
+
+
+def _retrieve(row: Row, retriever: Retriever, tools: ToolSet) -> Row:
+    """Note what the request would be offered in use."""
+    request = Request(query=row.example.query, history=row.example.history)
+    picked = retriever.select(retrieval_query(request), tools)
+    return dataclasses.replace(row, retrieved=picked.tools.names)
 
 
 def _chance(row: Row) -> str:
@@ -200,6 +221,8 @@ def draw(
 def _offer(row: Row, chance: random.Random, tools: ToolSet, config: TrainConfig) -> tuple[str, ...]:
     if chance.random() < config.all_tools:
         return tools.names
+    if row.retrieved and chance.random() < config.retrieved:
+        return tools.closure((*row.needed, *row.retrieved)).names
     most = config.distractors
     if row.example.kind == "tool":
         base = row.needed

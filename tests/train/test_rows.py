@@ -12,6 +12,7 @@ from mlx_tinyagent.errors import InputError
 from mlx_tinyagent.models.tokenizer import Tokenizer
 from mlx_tinyagent.plan.text import write
 from mlx_tinyagent.prompt.render import Request, render
+from mlx_tinyagent.retrieval.base import Retrieved, keep
 from mlx_tinyagent.tools.base import ToolSet
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.train.batches import batches, chance, place
@@ -125,6 +126,36 @@ def test_what_a_plan_needs_is_always_offered(
 
     assert {len(names) for names in seen} == {2, 3, 4, 5}
     assert len(seen) > 5
+
+
+def test_a_share_of_the_draws_offers_what_the_retriever_picks(
+    data_folder: Path, tokenizer: Tokenizer, tools: ToolSet
+) -> None:
+    """Then the tools are the retriever's and the plan's own, the same every time."""
+
+    class Fixed:
+        def select(self, query: str, tools: ToolSet) -> Retrieved:
+            return keep(tools, {}, chosen=("maps_open_location",), abstain=False)
+
+    data = load_data([data_folder], tools, tokenizer, eval_rows=0, retriever=Fixed())
+    row = next(row for row in data.train if row.needed == ("get_phone_number", "send_sms"))
+
+    def offered(retrieved: float, epoch: int) -> tuple[str, ...]:
+        config = TrainConfig(retrieved=retrieved, all_tools=0.0, distractors=0)
+        return draw(
+            row,
+            chance(0, epoch),
+            tools=tools,
+            tokenizer=tokenizer,
+            frame=tokenizer.chat_frame(),
+            config=config,
+        ).tools
+
+    picked = tools.closure(("get_phone_number", "send_sms", *row.retrieved)).names
+    assert "maps_open_location" in picked
+    assert {offered(1.0, epoch) for epoch in range(20)} == {picked}
+    assert {offered(0.0, epoch) for epoch in range(20)} == {row.needed}
+    assert {offered(0.5, epoch) for epoch in range(20)} == {picked, row.needed}
 
 
 def test_the_tail_is_that_of_the_served_prompt(
