@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,8 +40,15 @@ output_option = click.option(
 resume_option = click.option(
     "--resume", is_flag=True, help="Keep the rows that an interrupted run has written."
 )
-SECONDS = ("retrieve", "prefill", "decode", "total")
 MAX_ROWS = 64  # of one pass; more only wait for each other
+rows_option = click.option(
+    "--rows",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_ROWS),
+    help="Plans that share a forward pass: more a second, each later.",
+)
+SECONDS = ("retrieve", "prefill", "decode", "total")
 COUNTS = ("prompt_tokens", "prompt_tokens_computed", "plan_tokens", "forward_passes")
 
 
@@ -78,13 +85,7 @@ class Row:
     help="Offer retrieved tools, all, or the row's own.",
 )
 @classifier_option
-@click.option(
-    "--rows",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, MAX_ROWS),
-    help="Plans that share a forward pass: more a second, each later.",
-)
+@rows_option
 @resume_option
 def plan(
     source: Path,
@@ -113,8 +114,7 @@ def plan(
     tools = load_tool_set(tools_name)
     requests = _read_rows(source, tools.names if gold else None)
     planner = make_planner(load_model(model, adapter), tools, retrieval, classifier)
-    shared = _Shared(planner, requests, gold=gold, rows=rows)
-    one = shared if rows > 1 else (lambda row: plan_row(planner, row, gold=gold))
+    one = row_planner(planner, requests, gold=gold, rows=rows)
     write_rows(source, target, requests, one, resume=resume, title="Planning")
 
 
@@ -124,6 +124,22 @@ def retrieve_rows(source: Path, target: Path, tools: ToolSet, retriever: Retriev
     write_rows(
         source, target, rows, lambda row: _retrieved(retriever, row, tools), title="Retrieving"
     )
+
+
+def row_planner(
+    planner: Planner, requests: Sequence[Row], *, gold: bool, rows: int
+) -> Callable[[Row], dict[str, Any]]:
+    """Return what plans each of these rows, asked for in order from any one on.
+
+    Args:
+        planner: The planner.
+        requests: All rows.
+        gold: Whether to offer each row's own tools.
+        rows: How many plans share a pass.
+    """
+    if rows > 1:
+        return _Shared(planner, requests, gold=gold, rows=rows)
+    return lambda row: plan_row(planner, row, gold=gold)
 
 
 def plan_row(planner: Planner, row: Row, *, gold: bool) -> dict[str, Any]:

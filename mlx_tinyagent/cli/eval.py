@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlx_tinyagent.cli.batch import rows_option
 from mlx_tinyagent.cli.common import (
     adapter_option,
+    classifier_option,
     load_model,
     load_tool_set,
     make_planner,
@@ -83,6 +85,7 @@ seed_option = click.option(
     show_default=True,
     help="Offer retrieved tools, all, or the row's own.",
 )
+@classifier_option
 @click.option(
     "--planner",
     "kind",
@@ -105,6 +108,7 @@ seed_option = click.option(
 @limit_option
 @skip_option
 @seed_option
+@rows_option
 @click.option("--resume", is_flag=True, help="Go on with the run that is in the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON document.")
 def plans(**options: Any) -> None:
@@ -141,6 +145,8 @@ class PlanJob:
     skip_bad: bool
     seed: int
     resume: bool
+    rows: int = 1
+    classifier: Path | None = None
 
 
 def run_plans(job: PlanJob, predict: Predict | None = None) -> dict[str, Any]:
@@ -212,7 +218,7 @@ def _planner(job: PlanJob, items: Items, tools: ToolSet) -> tuple[Predict, dict[
         return KeywordPlanner(tools).plan, {"kind": "keyword"}
     if job.kind == "openai":
         return _from_endpoint(job, tools)
-    return _from_model(job, tools)
+    return _from_model(job, items, tools)
 
 
 def _from_file(path: Path, job: PlanJob, items: Items) -> tuple[Predict, dict[str, Any]]:
@@ -243,18 +249,27 @@ def _from_endpoint(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any
     return planner.plan, {**facts, "prompt": "tinyagent"}
 
 
-def _from_model(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
+def _from_model(job: PlanJob, items: Items, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
     """Load the model; rows are planned exactly as ``plan`` does it."""
-    from mlx_tinyagent.cli.batch import Row, plan_row
+    from mlx_tinyagent.cli.batch import Row, row_planner
     from mlx_tinyagent.prompt.render import FORMAT
 
     loaded = load_model(job.model, job.adapter)
-    planner = make_planner(loaded, tools, job.retrieval)
+    planner = make_planner(loaded, tools, job.retrieval, job.classifier)
+    rows = {
+        item.id: Row(
+            id=item.id,
+            query=item.query,
+            now=item.now,
+            tools=item.tools,
+            history=tuple({"query": turn.query, "plan": turn.plan} for turn in item.history),
+        )
+        for item in items.items
+    }
+    one = row_planner(planner, list(rows.values()), gold=job.retrieval == "gold", rows=job.rows)
 
     def predict(item: Item) -> dict[str, Any]:
-        history = tuple({"query": turn.query, "plan": turn.plan} for turn in item.history)
-        row = Row(id=item.id, query=item.query, now=item.now, tools=item.tools, history=history)
-        return plan_row(planner, row, gold=job.retrieval == "gold")
+        return one(rows[item.id])
 
     return predict, {
         "kind": "model",
@@ -264,6 +279,7 @@ def _from_model(job: PlanJob, tools: ToolSet) -> tuple[Predict, dict[str, Any]]:
         "adapter_fingerprint": loaded.adapter_fingerprint,
         "dtype": loaded.dtype,
         "prompt": FORMAT,
+        **({"classifier": job.classifier.name} if job.classifier else {}),
     }
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -304,6 +305,55 @@ class TestRows:
 
         assert [row["tools"] for row in read(target)] == names
         assert len(taken) == 3
+
+    def test_an_evaluation_has_the_same_items(
+        self, cli: Cli, taken: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rows that are planned together are scored as those planned one by one."""
+        from mlx_tinyagent.cli import batch
+        from mlx_tinyagent.cli import eval as command
+
+        loaded = SimpleNamespace(
+            name="tiny", fingerprint="f", adapter_fingerprint=None, dtype="float32"
+        )
+        monkeypatch.setattr(command, "load_model", lambda name, adapter: loaded)
+        monkeypatch.setattr(command, "make_planner", batch.make_planner)
+        data = write(
+            tmp_path / "data.jsonl",
+            [
+                {
+                    "id": name,
+                    "query": query,
+                    "now": "2026-03-02T09:00:00",
+                    "history": [],
+                    "tools": ["send_sms"],
+                    "plan": [],
+                    "source": "test",
+                    "licence": "CC0-1.0",
+                    "kind": kind,
+                    **({"ask": "Which?"} if kind == "ask" else {}),
+                }
+                for name, query, kind in (
+                    ("a", "standup tomorrow at 9", "none_near"),
+                    ("b", "tell Dana", "ask"),
+                    ("c", "too hard", "none_far"),
+                    ("d", "joke", "none_far"),
+                )
+            ],
+        )
+
+        done = [
+            cli("eval", "plans", "--data", data, "--out", tmp_path / f"of{rows}", "--rows", rows)
+            for rows in (2, 3)
+        ]
+
+        assert [one.code for one in done] == [0, 0]
+        first, second = (read(tmp_path / f"of{rows}" / "items.jsonl") for rows in (2, 3))
+        assert first == second
+        assert [row["outcome"] for row in first] == ["calls", "ask", "error", "abstain"]
+        assert sorted(taken) == sorted(
+            2 * ["standup tomorrow at 9", "tell Dana", "too hard", "joke"]
+        )
 
     @pytest.mark.parametrize("rows", [0, -1, 65, "many"])
     def test_a_number_that_cannot_be_is_a_usage_error(
