@@ -179,14 +179,14 @@ def _plain(param: Param, value: Any) -> Any:
 
 def _sentence(name: str) -> str:
     """Turn a tool's name into words: ``calendar__create_event`` into "Create event"."""
-    from mlx_tinyagent.datasets.synth.book import words_of
+    from mlx_tinyagent.datasets.synth.wording import words_of
 
     return " ".join(words_of(name)).capitalize()
 
 
 def _reads(name: str) -> bool:
     """Whether a tool's name says that it only looks something up."""
-    from mlx_tinyagent.datasets.synth.book import words_of
+    from mlx_tinyagent.datasets.synth.wording import words_of
 
     first = words_of(name)[0]
     return first in ("get", "find", "search", "list", "read", "check", "show", "total", "count")

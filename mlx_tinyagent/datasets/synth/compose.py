@@ -108,8 +108,8 @@ class Composer:
         """Pick a template that reads another value, or one that does not."""
         book = self.books[tool.name]
         texts = book.compound
-        if not self.maker.written and not reading:
-            texts = book.short
+        if not self.maker.written:
+            texts = (book.quick or book.compound) if reading else book.short
         options = [grammar.parse(text) for text in texts]
         options = [
             template

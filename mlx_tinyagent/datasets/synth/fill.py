@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from mlx_tinyagent.datasets.synth import grammar, moments
-from mlx_tinyagent.datasets.synth.book import Book, words_of
+from mlx_tinyagent.datasets.synth.book import Book
 from mlx_tinyagent.datasets.synth.clause import (
     Clause,
     CopyOf,
@@ -18,8 +18,10 @@ from mlx_tinyagent.datasets.synth.clause import (
     ResultOf,
     Said,
     Segment,
+    Source,
 )
 from mlx_tinyagent.datasets.synth.lexicon import Lexicons
+from mlx_tinyagent.datasets.synth.wording import words_of
 from mlx_tinyagent.errors import ConfigError
 from mlx_tinyagent.tools.base import Kind, Param, Tool, Type
 
@@ -130,11 +132,14 @@ class Maker:
         elif found[0].untimed:
             clause.untimed.add(param.name)
         clause.segments.extend(self.joined(clause, param, found))
+        clause.sources[param.name] = self.source_of(found, param)
+
+    def source_of(self, found: list[Words], param: Param) -> Source:
+        """Return where an argument comes from that was filled with these words."""
         values = [word.value for word in found]
         if any(value is not None for value in values):
-            clause.sources[param.name] = Fixed(values if param.is_list else values[0])
-        else:
-            clause.sources[param.name] = Said()
+            return Fixed(values if param.is_list else values[0])
+        return Said()
 
     def _half(self, param: Param, part: str) -> list[Words]:
         """Fill the day or the clock of a date that stands in two places."""
@@ -244,6 +249,9 @@ class Maker:
             case "choice":
                 choice = rng.choice([c for c in param.choices if c] or list(param.choices))
                 return Words(text=choice.replace("_", " "), value=choice)
+            case "choice_said":
+                choice = rng.choice([c for c in param.choices if c] or list(param.choices))
+                return Words(text=_said_choice(choice, rng), value=choice)
             case "yes":
                 value = rng.random() < 0.5
                 return Words(text="on" if value else "off", value=value)
@@ -368,6 +376,18 @@ def without_article(word: Words) -> Words:
     return replace(word, lead=word.lead + match[0], text=word.text[match.end() :])
 
 
+_UNITS = frozenset(("seconds", "minutes", "hours", "usd", "percent", "id"))
+
+
+def _said_choice(choice: str, rng: Random) -> str:
+    """Say a choice as people do: without its unit, and often the other way round."""
+    words = choice.replace("_", " ").split()
+    said = [word for word in words if word.lower() not in _UNITS] or words
+    if "_" in choice and len(said) == 2 and rng.random() < 0.5:
+        said.reverse()
+    return " ".join(said)
+
+
 def _ascii(name: str) -> str:
     """Write a name as it stands in an address."""
     import unicodedata
@@ -390,6 +410,7 @@ def find_param(tool: Tool, name: str) -> Param:
 
 
 _HINTS = (
+    ("_how_long", ("duration", "how long")),
     ("city", ("city", "town")),
     ("room", ("room", "hall")),
     (

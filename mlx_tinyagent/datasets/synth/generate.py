@@ -21,8 +21,9 @@ from typing import Any
 from mlx_tinyagent.datasets.dedupe import Known, fingerprint
 from mlx_tinyagent.datasets.jsonl import read_objects, write_lines
 from mlx_tinyagent.datasets.record import Example, parse_example
+from mlx_tinyagent.datasets.synth.derive import VERSION, books_for
 from mlx_tinyagent.datasets.synth.scene import execute, failures
-from mlx_tinyagent.datasets.synth.strata import KINDS, SHARES, STRATA, Draft, Stratum, Studio
+from mlx_tinyagent.datasets.synth.strata import KINDS, STRATA, Draft, Stratum, Studio
 from mlx_tinyagent.errors import InputError, PlanError, UsageError
 from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.tools.base import ToolSet
@@ -46,7 +47,7 @@ class SynthConfig:
         count: Rows of the training file.
         valid: Rows of the validation file.
         test: Rows of the test file.
-        shares: Share of each stratum.
+        shares: Share of each stratum; None for what suits the tool set.
         mined: Digest of the mined phrases that were used; empty if none.
     """
 
@@ -54,7 +55,7 @@ class SynthConfig:
     count: int
     valid: int = 1_000
     test: int = 1_000
-    shares: Mapping[Stratum, float] = field(default_factory=lambda: dict(SHARES))
+    shares: Mapping[Stratum, float] | None = None
     mined: str = ""
 
 
@@ -146,10 +147,10 @@ def _check(config: SynthConfig, tools: ToolSet) -> None:
     for name, value in counts.items():
         if not 0 <= value <= 10_000_000:
             raise UsageError(f"{name} is {value}; it can be 0 to 10,000,000")
-    for name, share in config.shares.items():
+    for name, share in (config.shares or {}).items():
         if name not in STRATA or not 0 <= share <= 1:
             raise UsageError(f"share {name}={share}: strata are {', '.join(STRATA)}, shares 0 to 1")
-    if sum(config.shares.values()) <= 0:
+    if config.shares is not None and sum(config.shares.values()) <= 0:
         raise UsageError("all shares are 0; at least one stratum is needed")
     if not len(tools):
         raise UsageError(f"the tool set {tools.name} is empty; there is nothing to ask for")
@@ -160,9 +161,10 @@ def _written(tools: ToolSet, config: SynthConfig) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **asdict(config),
-        "shares": dict(config.shares),
+        "shares": dict(Studio(tools).shares if config.shares is None else config.shares),
         "tool_set": tools.name,
         "tools": {tool.name: tool.fingerprint() for tool in tools},
+        **({"wording": VERSION} if any(b.derived for b in books_for(tools).values()) else {}),
     }
 
 
@@ -324,8 +326,9 @@ def make(studio: Studio, config: SynthConfig, split: str, position: int) -> Exam
         InputError: No draft passed; the tool set does not allow such examples.
     """
     rng = Random(f"{FORMAT}|{config.seed}|{split}|{position}")
-    names = [name for name in STRATA if config.shares.get(name, 0) > 0]
-    weights = [config.shares[name] for name in names]
+    shares = studio.shares if config.shares is None else config.shares
+    names = [name for name in STRATA if shares.get(name, 0) > 0]
+    weights = [shares[name] for name in names]
     stratum: Stratum = rng.choices(names, weights)[0]
     now = _moment(rng)
     for attempt in range(TRIES):

@@ -11,16 +11,14 @@ from typing import Any, Literal, get_args
 from mlx_tinyagent.datasets.record import Call, ExampleKind
 from mlx_tinyagent.datasets.synth import grammar, surface
 from mlx_tinyagent.datasets.synth.assemble import Assembler, texts_of
-from mlx_tinyagent.datasets.synth.book import (
-    Book,
-    books_for,
-    packaged_extra,
-    verb_and_noun,
-)
+from mlx_tinyagent.datasets.synth.book import Book, packaged_extra
 from mlx_tinyagent.datasets.synth.clause import Borrowed, Clause, Key, Said, Segment, text_of
 from mlx_tinyagent.datasets.synth.compose import CALL_WEIGHTS, CALLS, Composer
+from mlx_tinyagent.datasets.synth.derive import Voice, books_for, voice_of
 from mlx_tinyagent.datasets.synth.fill import Maker, find_param
 from mlx_tinyagent.datasets.synth.lexicon import Lexicons, packaged
+from mlx_tinyagent.datasets.synth.spread import spread
+from mlx_tinyagent.datasets.synth.wording import EXISTING, LEXICONS
 from mlx_tinyagent.plan.graph import from_calls
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.plan.text import write
@@ -43,6 +41,18 @@ SHARES: Mapping[Stratum, float] = {
     "near": 0.17,
     "far": 0.17,
 }
+# The same for tools without phrases of their own, where nobody's habits are known: more
+# requests that the tools serve, and fewer that they do not.
+OWN_SHARES: Mapping[Stratum, float] = {
+    "compound": 0.15,
+    "short": 0.52,
+    "follow": 0.05,
+    "ask": 0.08,
+    "near": 0.07,
+    "far": 0.13,
+}
+SPREAD = 0.12  # share of such short requests that name two of something
+OWN_CALLS = (2, 2, 2, 3, 3, 4)  # calls of compound requests for such tools
 LOWER = {"near": 0.84, "far": 0.42}  # share in lower case; people's far requests keep capitals
 
 KINDS: Mapping[Stratum, ExampleKind] = {
@@ -100,7 +110,21 @@ class Studio:
     @cached_property
     def lexicons(self) -> Lexicons:
         """Word lists."""
-        return packaged().merged(self.mined_lexicons)
+        lists = packaged().merged(self.mined_lexicons)
+        own = [book.lexicons for book in self.books.values() if book.derived]
+        for more in (*own, LEXICONS) if own else ():
+            lists = lists.merged(more)
+        return lists
+
+    @cached_property
+    def voices(self) -> dict[str, Voice]:
+        """How tools are spoken of, by tool."""
+        return {tool.name: voice_of(tool) for tool in self.tools}
+
+    @cached_property
+    def shares(self) -> Mapping[Stratum, float]:
+        """Share of each stratum that suits the tool set."""
+        return SHARES if self.is_packaged else OWN_SHARES
 
     @cached_property
     def refusals(self) -> dict[str, Any]:
@@ -131,6 +155,8 @@ class Studio:
         maker = self._maker(rng, written=written)
         composer = Composer(self.tools, self.books, maker.lexicons, rng, maker)
         target = rng.choices(CALLS, CALL_WEIGHTS)[0] if written else rng.choice((2, 2, 3, 3, 4, 5))
+        if not self.is_packaged:
+            target = rng.choice(OWN_CALLS)
         composer.grow(target)
         if not composer.clauses or composer.count() < 2:
             return None
@@ -151,6 +177,8 @@ class Studio:
         clause = maker.clause(tool, template)
         if clause is None:
             return None
+        if book.derived and rng.random() < SPREAD:
+            spread(clause, maker, rng)
         if written:
             segments = surface.tidy(surface.ended(surface.capitalized(clause.segments), "."))
         else:
@@ -221,7 +249,7 @@ class Studio:
 
     def near(self, rng: Random) -> Draft | None:
         """Make a request that sounds like the tools but is not theirs."""
-        if not self._is_packaged or rng.random() < 0.1:
+        if not self.is_packaged or rng.random() < 0.1:
             return self._generic_near(rng)
         if rng.random() < 0.1:
             text = rng.choice(self.refusals["near_written"])
@@ -270,13 +298,12 @@ class Studio:
     def _generic_near(self, rng: Random) -> Draft | None:
         """Ask for something else about what a tool is about."""
         tool = rng.choice(list(self.tools))
-        noun = verb_and_noun(tool)[1]
-        if not noun:
+        if not self.voices[tool.name].nouns:
             return None
+        noun = self.voices[tool.name].nouns[0]
         text = rng.choice(self.refusals["generic_near"])
         words = self.lexicons.expand(text.removeprefix("!").replace("{noun}", noun), rng)
-        known = {" ".join(name.split("_")) for name in self.tools.names}
-        if any(words.lower().startswith(name) for name in known):
+        if self._served(tool, words.lower(), noun):
             return None
         segments = surface.quick(
             [Segment(words)], rng, self.lexicons, imperative=not text.startswith("!")
@@ -288,10 +315,25 @@ class Studio:
         names = " ".join(self.tools.names).lower()
         return not any(word in names for word in group["unless"])
 
+    def _served(self, tool: Tool, words: str, noun: str) -> bool:
+        """Whether some tool may do that with what is called so."""
+        if not self.books[tool.name].derived:
+            known = (" ".join(name.split("_")) for name in self.tools.names)
+            return any(words.startswith(name) for name in known)
+        verb = words.split(" ")[0]
+        for voice in self.voices.values():
+            if noun not in voice.nouns:
+                continue
+            if verb in {said.split(" ")[0] for said in voice.verbs}:
+                return True
+            if voice.kind == "use" and verb in EXISTING:
+                return True
+        return False
+
     @cached_property
-    def _is_packaged(self) -> bool:
-        """Whether the packaged refusals are about the apps of this tool set."""
-        known = sum(bool(self.books[tool.name].weight and tool.app) for tool in self.tools)
+    def is_packaged(self) -> bool:
+        """Whether the packaged phrases and refusals are about this tool set."""
+        known = sum(not self.books[tool.name].derived for tool in self.tools)
         return known * 2 >= len(self.tools)
 
     # Helpers
