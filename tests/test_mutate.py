@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -32,15 +33,11 @@ def check(value: int, open: bool = True) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script() -> Iterator[ModuleType]:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("mutate", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules["mutate"] = loaded  # its dataclasses look themselves up
-    spec.loader.exec_module(loaded)
-    return loaded
+    sys.path.insert(0, str(SCRIPT.parent))  # as when it is run
+    yield importlib.import_module("mutate")
+    sys.path.remove(str(SCRIPT.parent))
 
 
 def test_each_kind_of_fault_is_made_where_it_can_be(script: ModuleType) -> None:

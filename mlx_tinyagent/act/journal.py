@@ -285,7 +285,7 @@ class Journal:
         if counter and counter[0]["seq"] != len(found):
             raise self._broken(f"entry {len(found) + 1} is missing")
         if damage != [{"integrity_check": "ok"}]:
-            raise self._broken(str(next(iter(damage[0].values()))).splitlines()[0])
+            raise self._broken(_line(next(iter(damage[0].values()))))
         return len(found)
 
     def _broken(self, reason: str) -> StoreError:

@@ -7,6 +7,7 @@ message is looked for by its key before anything else. Nothing is sent twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mlx_tinyagent.act.gate import find_effect, send
-from mlx_tinyagent.errors import ToolError
+from mlx_tinyagent.errors import InputError, ToolError
 from mlx_tinyagent.tools.backend import Backend
+from mlx_tinyagent.tools.interchange.eml import thread
+from mlx_tinyagent.tools.interchange.save import read_attachment
 from mlx_tinyagent.tools.local.store import Row, Store
 from mlx_tinyagent.tools.results import NotFound, Ok, Result, Unknown, explain
 
@@ -178,6 +181,72 @@ class Outbox:
     def _only(self, column: Literal["id", "key"], value: int | str) -> Waiting:
         (row,) = self._store.rows(f"SELECT * FROM outbox WHERE {column} = ?", (value,))
         return _waiting(row)
+
+
+def message_of(store: Store, record: str) -> tuple[str, dict[str, Any]]:
+    """Return a draft or text message as it is put into the outbox, its files bound by content.
+
+    Args:
+        store: The store that holds it.
+        record: ``draft:3`` or ``message:2``, as the result of a step names it.
+
+    Returns:
+        Kind and payload: see ``tools.backend.Sender``.
+
+    Raises:
+        InputError: There is none of that name, or a file of it cannot be read.
+        StoreError: The store cannot be read.
+    """
+    sort, _, number = record.partition(":")
+    found: list[Row] = []
+    if number.isascii() and number.isdigit() and sort in ("draft", "message"):
+        table = "drafts" if sort == "draft" else "outbox_messages"
+        found = store.rows(f"SELECT * FROM {table} WHERE id = ?", (int(number),))
+    if not found:
+        raise InputError(f"there is no {record!r}; it is draft:N or message:N, as its result says")
+    return (
+        ("message", _text(store, found[0])) if sort == "message" else ("mail", _mail(store, *found))
+    )
+
+
+def _text(store: Store, row: Row) -> dict[str, Any]:
+    sql = "SELECT phone FROM outbox_recipients WHERE message_id = ? ORDER BY position"
+    numbers = [found["phone"] for found in store.rows(sql, (row["id"],))]
+    return {"recipients": numbers, "text": row["text"]}
+
+
+def _mail(store: Store, row: Row) -> dict[str, Any]:
+    people = store.rows(
+        "SELECT * FROM draft_recipients WHERE draft_id = ? ORDER BY position", (row["id"],)
+    )
+    sql = "SELECT path FROM draft_attachments WHERE draft_id = ? ORDER BY position"
+    paths = [found["path"] for found in store.rows(sql, (row["id"],))]
+    return {
+        "recipients": [person["email"] for person in people if person["role"] == "to"],
+        "cc": [person["email"] for person in people if person["role"] == "cc"],
+        "subject": row["subject"],
+        "body": row["body"],
+        "attachments": paths,
+        "sha256": {path: _digest(path) for path in paths},
+        "thread": _thread(store, row) if row["kind"] == "reply" else [],
+    }
+
+
+def _digest(path: str) -> str:
+    content = read_attachment(path)
+    if content is None:
+        raise InputError(
+            f"{path} cannot be attached: it is gone, no plain file, or too large; "
+            "put it back, or write the mail anew"
+        )
+    return hashlib.sha256(content).hexdigest()
+
+
+def _thread(store: Store, draft: Row) -> list[str]:
+    """Return the Message-IDs that a reply follows, if the mail it answers came with any."""
+    sql = "SELECT text FROM originals WHERE kind = 'mail' AND row_id = ?"
+    found = store.rows(sql, (draft["source_id"],))
+    return list(thread(found[0]["text"].encode("latin-1"))) if found else []
 
 
 def _waiting(row: Row) -> Waiting:

@@ -19,7 +19,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from mlx_tinyagent.act.dates import Resolved, find, resolve
+from mlx_tinyagent.act.dates import Resolved, find, resolve, unread
 from mlx_tinyagent.plan.schema import Argument, Ref, Scalar, Step, Template
 from mlx_tinyagent.tools.backend import FileEntry, Host, Note
 from mlx_tinyagent.tools.base import Kind, Param, Tool
@@ -90,11 +90,14 @@ class Dates:
 
     Attributes:
         values: ISO 8601: a date where no time of day is said, else date and time.
-        unread: Phrases that name no moment; empty text where one is needed.
+        unread: Phrases that name no moment, or of which only a part can be read; empty text
+            where one is needed.
+        left: What is left over of those that can be read in part.
     """
 
     values: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
 
 
 class Choices:
@@ -143,7 +146,8 @@ def read_dates(step: Step, tool: Tool, now: datetime) -> Dates:
 
     An argument that is the end of another may be a duration ("90 minutes"), or
     a time alone, which is then on or after the start; where it is empty and
-    the other phrase is a range of times, the range's end is taken.
+    the other phrase is a range of times, the range's end is taken. A phrase is read as a
+    whole or not at all.
     """
     dates = Dates()
     found: dict[str, Resolved] = {}
@@ -153,8 +157,9 @@ def read_dates(step: Step, tool: Tool, now: datetime) -> Dates:
         start = found.get(param.after) if param.after else None
         if value.strip():
             moment = _end(value, start, now) if start else resolve(value, now)
-            if moment is None:
+            if moment is None or moment.unread:
                 dates.unread[param.name] = value
+                dates.left[param.name] = moment.unread if moment else ""
             else:
                 found[param.name] = moment
                 dates.values[param.name] = _iso(moment.start, moment.has_time)
@@ -190,7 +195,9 @@ def prepare(
     dates = read_dates(step, tool, host.now)
     if dates.unread:
         name, phrase = next(iter(dates.unread.items()))
-        return NotFound(what=f"date in '{phrase}'" if phrase else f"{_words(name)} in the request")
+        if phrase:
+            return _no_date(phrase, dates.left[name])
+        return NotFound(what=f"{_words(name)} in the request")
     reader = _Reader(host, results, choices or Choices())
     args: dict[str, Argument] = {}
     sources: dict[str, tuple[int, ...]] = {}
@@ -272,8 +279,9 @@ class _Reader:
             return value
         if param.kind is Kind.WHEN:  # an item of a list: a single date is read before
             moment = resolve(value, self._host.now)
-            known = moment and _iso(moment.start, moment.has_time)
-            return known or NotFound(what=f"date in '{value}'")
+            if moment is None or moment.unread:
+                return _no_date(value, moment.unread if moment else "")
+            return _iso(moment.start, moment.has_time)
         return self._entity(param, value) if param.entity else value
 
     def _read(self, value: Ref | Template) -> Scalar | Result:
@@ -396,7 +404,19 @@ def _end(phrase: str, start: Resolved, now: datetime) -> Resolved | None:
     if length is None or length.end is None:
         return None
     whole_days = length.duration is not None and not length.duration.seconds
-    return replace(length, start=length.end, has_time=start.has_time or not whole_days)
+    left = unread(phrase, (length.span,))
+    timed = start.has_time or not whole_days
+    return replace(length, start=length.end, has_time=timed, unread=left)
+
+
+def _no_date(phrase: str, left: str) -> Result:
+    """Say that a phrase names no moment, or that it says more than can be read."""
+    if not left:
+        return NotFound(what=f"date in '{phrase}'")
+    return Failed(
+        reason=f"'{phrase}' can be read only in part as a date: '{left}' is left over; "
+        "say it in other words"
+    )
 
 
 def _each_once(param: Param, values: list[Any]) -> list[Any]:

@@ -10,11 +10,10 @@ import click
 
 from mlx_tinyagent.cli.common import backend_option, interactive, open_backend, print_json
 from mlx_tinyagent.config import paths, settings
-from mlx_tinyagent.errors import InputError, RefusedError
+from mlx_tinyagent.errors import RefusedError
 
 if TYPE_CHECKING:
     from mlx_tinyagent.act.outbox import Waiting
-    from mlx_tinyagent.tools.local import Store
 
 
 @click.group()
@@ -45,13 +44,14 @@ def outbox_add(record: str) -> None:
 
     RECORD is draft:3 or message:2, a draft or text message of the local store. It
     is shown as it will go, and asked about at the terminal: nothing covers this
-    question. How long it waits is send_wait_seconds in config.toml.
+    question. Files go as they are now, or not at all. How long it waits is
+    send_wait_seconds in config.toml.
     """
-    from mlx_tinyagent.act.outbox import Outbox
+    from mlx_tinyagent.act.outbox import Outbox, message_of
     from mlx_tinyagent.tools.local import user_store
 
     with user_store(paths()) as store:
-        kind, payload = _payload(store, record)
+        kind, payload = message_of(store, record)
         _confirm(payload)
         seed = json.dumps([record, payload], sort_keys=True)
         key = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -94,37 +94,6 @@ def outbox_send(backend: str) -> int:
     return 5 if any(item.state in ("failed", "unknown") for item in latest.values()) else 0
 
 
-def _payload(store: Store, record: str) -> tuple[str, dict[str, Any]]:
-    """Return kind and content of a draft or text message.
-
-    Raises:
-        InputError: There is none of that name.
-    """
-    sort, _, number = record.partition(":")
-    found = []
-    if number.isascii() and number.isdigit() and sort in ("draft", "message"):
-        table = "drafts" if sort == "draft" else "outbox_messages"
-        found = store.rows(f"SELECT * FROM {table} WHERE id = ?", (int(number),))
-    if not found:
-        raise InputError(f"there is no {record!r}; it is draft:N or message:N, as its result says")
-    owner = (found[0]["id"],)
-    if sort == "message":
-        sql = "SELECT phone FROM outbox_recipients WHERE message_id = ? ORDER BY position"
-        numbers = [row["phone"] for row in store.rows(sql, owner)]
-        return "message", {"recipients": numbers, "text": found[0]["text"]}
-    people = store.rows(
-        "SELECT * FROM draft_recipients WHERE draft_id = ? ORDER BY position", owner
-    )
-    sql = "SELECT path FROM draft_attachments WHERE draft_id = ? ORDER BY position"
-    return "mail", {
-        "recipients": [row["email"] for row in people if row["role"] == "to"],
-        "cc": [row["email"] for row in people if row["role"] == "cc"],
-        "subject": found[0]["subject"],
-        "body": found[0]["body"],
-        "attachments": [row["path"] for row in store.rows(sql, owner)],
-    }
-
-
 def _confirm(payload: dict[str, Any]) -> None:
     """Show what will go, and ask.
 
@@ -136,6 +105,8 @@ def _confirm(payload: dict[str, Any]) -> None:
     if not interactive():
         raise RefusedError("sending is asked about at a terminal; there is none, nothing was sent")
     for name, value in payload.items():
+        if name in ("sha256", "thread"):  # bound to what is shown; no words for people
+            continue
         text = ", ".join(value) if isinstance(value, list) else str(value)
         first, *rest = visible(text).split("\n")
         click.echo(f"  {name}: {first}", err=True)

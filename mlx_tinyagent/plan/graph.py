@@ -429,7 +429,7 @@ def from_calls(calls: Sequence[dict[str, Any]], tools: ToolSet) -> Plan:
     """
     raw = [_raw_step(call, number) for number, call in enumerate(calls, start=1)]
     end = raw[-1].id + 1 if raw else 1
-    return bind([*raw, RawStep(end, "join", (), line=len(raw) + 1)], tools)
+    return bind([*raw, RawStep(end, "join", ())], tools)
 
 
 def _raw_step(call: object, line: int) -> RawStep:

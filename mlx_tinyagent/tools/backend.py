@@ -183,8 +183,9 @@ class Sender(Protocol):
         Args:
             kind: ``mail`` or ``message``.
             payload: As it was put into the outbox. A mail: ``recipients``, ``cc``,
-                ``subject``, ``body``, ``attachments`` (paths); a message:
-                ``recipients``, ``text``.
+                ``subject``, ``body``, ``attachments`` (paths), ``sha256`` (what each of
+                them holds, by path), ``thread`` (Message-IDs of the mails it follows);
+                a message: ``recipients``, ``text``.
             key: What the message has to carry, so that it can be found again.
 
         Returns:

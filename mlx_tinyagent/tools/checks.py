@@ -7,11 +7,11 @@ refused by name; nothing here guesses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from mlx_tinyagent.tools.results import Failed
+from mlx_tinyagent.tools.results import Failed, Ok, Value
 
 EMAIL = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
 PHONE = re.compile(r"\+?[\d\s().\-/\u2010-\u2015\u00a0]+")
@@ -226,6 +226,26 @@ def noted(invitees: Sequence[str]) -> str:
     if not invitees:
         return ""
     return f" {len(invitees)} invitee{'s' * (len(invitees) > 1)} noted; nobody was notified."
+
+
+def event_added(wanted: EventRequest, place: str, record: str) -> Ok:
+    """Make the result of an event that was added to the calendar of this name."""
+    note = f"Added '{wanted.title}' to the calendar {place}: {span(wanted.starts, wanted.ends)}."
+    starts, ends = wanted.starts.isoformat(), wanted.ends.isoformat()
+    fields = {"title": wanted.title, "start": starts, "end": ends}
+    return done(record, note + noted(wanted.invitees), fields)
+
+
+def reminder_added(wanted: ReminderRequest, place: str, record: str, *, new: bool) -> Ok:
+    """Make the result of a reminder that was added to the list of this name, perhaps a new one."""
+    when = f", due {spoken(wanted.due, all_day=wanted.all_day)}" if wanted.due else ""
+    note = f"Added the reminder '{wanted.name}' to the {'new ' * new}list {place}{when}."
+    return done(record, note, {"name": wanted.name, "due": wanted.due_text})
+
+
+def done(record: str, note: str, fields: Mapping[str, str]) -> Ok:
+    """Make the result of an effect that took place."""
+    return Ok(value=Value(text=note, fields=fields), note=note, record=record)
 
 
 def drafted(kind: str, mail: MailRequest, subject: str, attachments: Sequence[str]) -> str:

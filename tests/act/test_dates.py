@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime, timedelta
 
 import pytest
@@ -459,3 +460,56 @@ def test_calendar_arithmetic_at_its_edges():
     assert nth_weekday(2024, 5, 4, 5) == date(2024, 5, 31)
     assert nth_weekday(2024, 5, 0, 5) is None
     assert shift(datetime(9999, 12, 31, 23), Length(seconds=7200)) is None
+
+
+@pytest.mark.parametrize(
+    ("phrase", "left"),
+    [
+        # another moment, or a choice of two
+        ("in a week friday", "friday"),
+        ("friday or saturday", "or saturday"),
+        ("not friday but saturday", "not"),
+        ("friday at 3 or 4", "or 4"),
+        ("4 next monday", "4"),
+        # words that move a moment
+        ("the day before the wedding on friday", "before"),
+        ("friday at 5 minus an hour", "minus"),
+        ("friday at 5 after lunch", "after lunch"),
+        ("later today", "later"),
+        ("every other friday", "every other"),
+        ("friday of the offsite", "offsite"),
+        # zones
+        ("friday, 3pm EST", "EST"),
+        ("today at 14:00 utc", "utc"),
+        ("2024-05-17T15:00:00Z", "Z"),
+        ("20240517T150000Z", "Z"),
+        ("2024-05-17T15:00:00+02:00", "02:00"),
+        # nothing that matters
+        ("on friday at 3pm sharp, please", ""),
+        ("dinner friday at 8", ""),
+        ("friday with Ana at 3", ""),
+        ("by the end of next week", ""),
+        ("March 6, 2026 at 3 pm (Friday)", ""),
+        ("2024-05-17 15:00:00", ""),
+        ("the 15th", ""),
+        ("twelve thirty", ""),
+    ],
+)
+def test_words_that_a_phrase_has_besides(phrase, left):
+    """What is left out and may change the meaning is said; harmless words are not."""
+    found = resolve(phrase, NOW)
+
+    assert found is not None
+    assert found.unread == left
+
+
+def test_what_is_left_of_a_long_text_is_found_in_linear_time():
+    """Twenty times the text takes at most about twenty times as long."""
+    spent: list[float] = []
+    for count in (200, 4_000):
+        phrase = "friday and " * count
+        begin = time.process_time()
+        resolve(phrase, NOW)
+        spent.append(time.process_time() - begin)
+
+    assert spent[1] < 100 * max(spent[0], 0.005)

@@ -192,6 +192,21 @@ class TestApproval:
 
         assert snapshot(store) == before
 
+    def test_what_comes_after_the_yes_is_put_into_what_was_shown(
+        self, store: Store, host: Host
+    ) -> None:
+        """A file is opened after the approval; the note then says where, and nothing else."""
+        path = next(iter(host.backend.files())).path
+        whole = plan(
+            TINYAGENT16, f'open_and_get_file_path("{path}")', 'create_note("n", "It is ${1}.")'
+        )
+
+        results = run(whole, TINYAGENT16, host, YES)
+
+        assert statuses(results) == ["ok", "ok"]
+        (note,) = store.rows("SELECT body FROM notes WHERE name = 'n'")
+        assert note["body"] == f"It is {path}."
+
     def test_a_plan_that_changes_nothing_asks_nothing(self, recorder: Any, host: Host) -> None:
         """Reading and showing need no yes."""
         tools = recorder.tools()

@@ -114,6 +114,36 @@ class TestPreview:
 
         assert dict(show(whole, host).steps[1].args)["attachments"] == "[result of step 1]"
 
+    def test_a_file_is_shown_with_its_size(self, host: Host) -> None:
+        """As far as sizes are known."""
+        path = next(iter(host.backend.files())).path
+        whole = plan(f'reply_to_email([], "", ["{path}"])')
+        ready = prepare(whole.steps[0], TINYAGENT16["reply_to_email"], host, {})
+        assert isinstance(ready, Prepared)
+        staged = stage(ready, {}, host, Marks())
+
+        def attached(**known: Any) -> str:
+            shown = preview(
+                whole, TINYAGENT16, {}, {1: ready}, now=NOW, staged={1: staged}, **known
+            )
+            return " ".join(text for _, text in shown.steps[0].args)
+
+        assert "1,234,567 bytes" in attached(sizes={path: 1_234_567})
+        assert "1,234,567 bytes" not in attached()
+
+    def test_the_digest_covers_the_values_that_will_be_used(self, host: Host) -> None:
+        """Two previews that look the same and would do something else differ."""
+        shown = show(plan('create_note("n", "t")'), host)
+        step = only(shown)
+        other = dataclasses.replace(step, args=MappingProxyType({**step.args, "content": "u"}))
+
+        def with_prepared(prepared: Prepared) -> Preview:
+            steps = (dataclasses.replace(shown.steps[0], prepared=prepared),)
+            return dataclasses.replace(shown, steps=steps)
+
+        assert with_prepared(step).digest == shown.digest
+        assert with_prepared(other).digest != shown.digest
+
     @pytest.mark.parametrize(
         ("line", "what"),
         [

@@ -78,6 +78,34 @@ class TestEntries:
 
         assert journal.entries()[0].details["shown"] == shown[0]
 
+    @pytest.mark.parametrize(
+        ("text", "kept"),
+        [
+            ("x" * 200, "x" * 200),
+            ("x" * 201, "x" * 197 + "..."),
+            ("two\n lines\t here", "two lines here"),
+        ],
+    )
+    def test_a_summary_is_one_line_of_200_characters(
+        self, journal: Journal, text: str, kept: str
+    ) -> None:
+        """Of a longer one the end is left out, and dots say so."""
+        assert journal.append("plan", summary=text).summary == kept
+
+    def test_a_step_that_is_meant_again_has_begun_unless_it_is_done(self, journal: Journal) -> None:
+        """A run that is gone on with writes its intents a second time."""
+        run = journal.append("plan", summary="x").run
+        for step, status in ((1, "ok"), (2, "failed"), (3, "")):
+            about = {"run": run, "step": step, "key": f"k{step}"}
+            journal.append("intent", **about, details={"tool": "send_sms"})  # type: ignore[arg-type]
+            if status:
+                journal.append("outcome", **about, status=status)  # type: ignore[arg-type]
+            journal.append("intent", **about, details={"tool": "send_sms"})  # type: ignore[arg-type]
+
+        (found,) = journal.runs()
+
+        assert [step.status for step in found.steps.values()] == ["ok", "begun", "begun"]
+
     def test_a_failed_step_is_an_outcome(self, host: Host, journal: Journal) -> None:
         """And the run is at its end."""
         do(host, journal, '1. send_sms([], "hi")\n2. create_note("n", "t")\n3. join()')
@@ -206,6 +234,18 @@ class TestVerify:
             path.write_bytes(damaged)
             with Store.open(path) as store, pytest.raises(StoreError):
                 Journal(store).verify()
+
+    def test_damage_of_the_store_besides_the_journal_is_found(
+        self, journal: Journal, store: Store
+    ) -> None:
+        """With SQLite's own words."""
+        journal.append("plan", summary="x")
+        store.rows("PRAGMA ignore_check_constraints = ON")
+        store.insert("drafts", {"kind": "none", "subject": "", "body": ""})
+        store.rows("PRAGMA ignore_check_constraints = OFF")
+
+        with pytest.raises(StoreError, match="CHECK constraint failed in drafts"):
+            journal.verify()
 
 
 class TestUndo:
@@ -418,7 +458,16 @@ def test_resuming_waits_for_nobody(tmp_path: Path) -> None:
         log.end()
         lock = at_work(store, alone=True)
         assert lock is not None
+        with pytest.raises(StoreError, match="another run"):
+            at_work(store)
+        with pytest.raises(StoreError, match="another run"):
+            journal.begin([], summary="y", details={})
         lock.close()
+        first, second = at_work(store), at_work(store)  # runs stand beside each other
+        assert first is not None
+        assert second is not None
+        first.close()
+        second.close()
 
 
 @pytest.fixture

@@ -105,6 +105,35 @@ class TestDates:
 
         assert found == NotFound(what=f"date in '{phrase}'")
 
+    @pytest.mark.parametrize(
+        ("line", "phrase", "left"),
+        [
+            ('create_reminder("milk", "in a week friday")', "in a week friday", "friday"),
+            ('create_reminder("milk", "friday or saturday")', "friday or saturday", "or saturday"),
+            ('create_calendar_event("x", "3pm EST friday")', "3pm EST friday", "EST"),
+            ('create_calendar_event("x", "at 3", "4pm or 5")', "4pm or 5", "or 5"),
+            (
+                'create_calendar_event("x", "at 3", "2 hours before Ana")',
+                "2 hours before Ana",
+                "Ana",
+            ),
+        ],
+    )
+    def test_a_phrase_is_never_read_in_part(
+        self, host: Host, line: str, phrase: str, left: str
+    ) -> None:
+        """What is left over could mean another moment: the step does not run and says so."""
+        found = one(host, line)
+
+        assert found == Failed(
+            reason=f"'{phrase}' can be read only in part as a date: '{left}' is left over; "
+            "say it in other words"
+        )
+
+    def test_words_of_another_kind_between_a_day_and_its_time_are_no_part_of_it(self) -> None:
+        """A request says "friday with Ana at 3"; the date is copied from it as one stretch."""
+        assert event_dates("friday with Ana at 3") == {"start_date": "2026-03-06T15:00:00"}
+
     def test_an_unreadable_end_stops_the_step_as_well(self, host: Host) -> None:
         """Half of a date is no reason to guess the other half."""
         found = one(host, 'create_calendar_event("x", "tomorrow at 3", "when we are done")')
@@ -133,6 +162,8 @@ class TestDates:
         assert isinstance(found, Prepared)
         assert found.args["days"] == ("2026-03-03", "2026-03-06T15:00:00")
         assert prepare(bad, poll, host, {}) == NotFound(what="date in 'whenever it rains'")
+        half = Step(1, "poll", (("tomorrow", "friday or saturday"),))
+        assert "'or saturday' is left over" in str(prepare(half, poll, host, {}))
 
 
 class TestPeople:

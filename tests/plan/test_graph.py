@@ -324,6 +324,29 @@ def test_a_bad_plan_is_refused_with_its_rule_and_line(case: str) -> None:
     assert len(str(caught.value)) < 300
 
 
+def test_a_list_of_exactly_the_most_items_is_taken() -> None:
+    """The limit itself is admitted; one more is in the table above."""
+    plan = parse("1. send([" + '"a@x",' * 64 + '], "")\n2. join()', TOOLS)
+    assert len(plan.steps[0].args[0]) == 64  # type: ignore[arg-type]
+
+
+def test_a_plan_of_exactly_the_largest_canonical_size_is_taken() -> None:
+    """One more character is refused."""
+    size = MAX_ARGUMENT_CHARS // 2 - 20  # a line break is two characters in canonical form
+    steps = [RawStep(k, "find", ("\n" * size,)) for k in range(1, 9)]
+
+    def bound(last: int) -> Plan:
+        last_step = RawStep(9, "find", ("x" * last,))
+        return bind([*steps, last_step, RawStep(10, "join", ())], TOOLS)
+
+    room = MAX_PLAN_CHARS - len(write(bound(0), thoughts=True))
+    assert 0 < room < MAX_ARGUMENT_CHARS
+    assert len(write(bound(room), thoughts=True)) == MAX_PLAN_CHARS
+    with pytest.raises(PlanError) as caught:
+        bound(room + 1)
+    assert caught.value.rule == "plan-size"
+
+
 def test_more_than_sixty_kinds_of_bad_plan_are_tried() -> None:
     """The table above does not shrink unnoticed."""
     assert len(BAD) >= 60

@@ -273,6 +273,22 @@ def test_a_text_of_exactly_the_largest_size_is_read() -> None:
         read(text + " ")
 
 
+def test_whether_a_line_is_a_thought_is_seen_for_each_line_anew() -> None:
+    """Brackets and quotes count in actions alone, whatever stood on the line before."""
+    steps = read('1. f("a")\nThought: it\'s done :)\n2. g([\n"b"])\nThought: )\n3. join()')
+
+    assert [(step.name, step.args, step.line) for step in steps] == [
+        ("f", ("a",), 1),
+        ("g", (["b"],), 3),
+        ("join", (), 6),
+    ]
+
+
+def test_a_step_that_says_no_line_is_on_the_first() -> None:
+    """Lines count from 1."""
+    assert RawStep(1, "join", ()).line == 1
+
+
 # --- properties ----------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -436,6 +436,36 @@ def test_two_processes_that_make_the_same_file_wait_for_each_other(
     assert waited
 
 
+def test_who_had_to_wait_lets_the_others_try_before_it_writes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that of many busy processes none waits for ever; alone, nobody pauses."""
+    path, paused = tmp_path / "s.sqlite", []
+    real = time.sleep
+    monkeypatch.setattr(time, "sleep", paused.append)
+    with Store.open(path) as other, Store.open(path) as store:
+        store.set_setting("a", "1")
+        with store.transaction():
+            store.set_setting("a", "2")
+        assert paused == []
+        held = threading.Event()
+
+        def hold() -> None:
+            with other.transaction():
+                held.set()
+                while not store._had_to_wait:
+                    real(0.001)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(60)
+        with store.transaction():
+            store.set_setting("a", "3")
+        thread.join()
+    assert len(paused) == 1
+    assert 0.01 <= paused[0] <= 0.1
+
+
 def test_threads_share_a_store(store: Store) -> None:
     """Changes from several threads never mix."""
 

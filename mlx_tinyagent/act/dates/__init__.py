@@ -4,6 +4,7 @@ Everything is a function of the text and an explicit ``now``; no clock, locale o
 time zone is read. English only; numeric dates are month first.
 """
 
+from mlx_tinyagent.act.dates.leftover import unread
 from mlx_tinyagent.act.dates.resolve import (
     Reading,
     Resolved,
@@ -13,4 +14,4 @@ from mlx_tinyagent.act.dates.resolve import (
     resolve,
 )
 
-__all__ = ["Reading", "Resolved", "covering_span", "describe", "find", "resolve"]
+__all__ = ["Reading", "Resolved", "covering_span", "describe", "find", "resolve", "unread"]

@@ -25,7 +25,7 @@ from mlx_tinyagent.act.dates.relative import relative
 from mlx_tinyagent.act.dates.source import Found, Source
 
 # Without one of these words among the first few, nothing temporal starts.
-_CORE = (
+CORE = (
     frozenset(MONTHS)
     | frozenset(WEEKDAYS)
     | frozenset(UNITS)
@@ -156,7 +156,7 @@ def _starts(source: Source) -> list[int]:
     core_at = -1  # the nearest core word at or behind the position
     for i in range(len(source.words) - 1, -1, -1):
         word = source.word(i)
-        core = source.digits(i) > 0 or word in _CORE or word.endswith("ish")
+        core = source.digits(i) > 0 or word in CORE or word.endswith("ish")
         if core:
             core_at = i
         if core_at >= 0 and core_at - i < _WINDOW and (core or word in _LEADS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 from mlx_tinyagent.act.dates.calendar import add_days, shift
 from mlx_tinyagent.act.dates.clocks import clock_after_at
 from mlx_tinyagent.act.dates.joins import combine, expressions
+from mlx_tinyagent.act.dates.leftover import EARLY, LATE, unread
 from mlx_tinyagent.act.dates.month_days import day_of_month
 from mlx_tinyagent.act.dates.names import MONTH_NAMES, MONTHS
 from mlx_tinyagent.act.dates.parts import Clock, ClockRange, Expression, month_period
@@ -20,13 +21,6 @@ Kind = Literal["date", "time", "datetime", "daterange", "timerange", "datetimera
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = tuple(name.split()[0].capitalize() for name in MONTH_NAMES.split("|"))
-
-# What an open hour means beside these words: "dinner at 8", "breakfast at 7".
-_EARLY = frozenset(("breakfast", "sunrise", "commute"))
-_LATE = frozenset(
-    ("dinner", "supper", "drinks", "party", "movie", "movies", "concert", "theater", "theatre",
-     "cocktail", "cocktails", "opera", "club", "bar")
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +52,9 @@ class Resolved:
         text: The text it was read from, first to last word.
         span: Where that text stands.
         alternatives: Other readings, such as the other half of the day for "at 3".
+        unread: Words of the phrase that were left out and may change its meaning, the first
+            stretch of them: see :func:`mlx_tinyagent.act.dates.leftover.unread`. Empty in
+            what :func:`find` gives, which leaves out the rest of the text.
     """
 
     kind: Kind
@@ -69,6 +66,7 @@ class Resolved:
     text: str
     span: tuple[int, int]
     alternatives: tuple[Reading, ...] = ()
+    unread: str = ""
 
 
 def find(text: str, now: datetime) -> list[Resolved]:
@@ -108,10 +106,11 @@ def resolve(phrase: str, now: datetime) -> Resolved | None:
         not a moment; :func:`find` gives it.
     """
     source = Source(phrase, now)
-    group = _group(source) or _whole_phrase(source)
-    if group is None:
-        return None
-    return _resolved(source, _hinted(source, group))
+    group = _group(source)
+    if group:
+        return _resolved(source, _hinted(source, group[0]), group[1])
+    whole = _whole_phrase(source)
+    return _resolved(source, _hinted(source, whole), (whole,)) if whole else None
 
 
 def covering_span(text: str, now: datetime) -> str | None:
@@ -145,21 +144,21 @@ def describe(dt: datetime, now: datetime) -> str:
     return f"{near}{weekday} {dt.day} {_MONTHS[dt.month - 1]} {dt.year}, {clock}"
 
 
-def _group(source: Source) -> Expression | None:
-    """The expressions that speak of one moment: runs without contradiction, best run first."""
+def _group(source: Source) -> tuple[Expression, tuple[Expression, ...]] | None:
+    """The expressions that speak of one moment, together and each: the best run of them."""
     found = expressions(source)
     quoted = _quoted(source)
     outside = [e for e in found if not _inside(quoted, source.words[e.first].start)]
     usable = outside if any(e.dated or e.timed for e in outside) else found
-    groups: list[Expression] = []
+    groups: list[tuple[Expression, tuple[Expression, ...]]] = []
     for expression in usable:
-        merged = combine(groups[-1], expression) if groups else None
+        merged = combine(groups[-1][0], expression) if groups else None
         if merged:
-            groups[-1] = merged
+            groups[-1] = merged, (*groups[-1][1], expression)
         else:
-            groups.append(expression)
-    groups = [g for g in groups if g.dated or g.timed]
-    return max(groups, key=_completeness, default=None)
+            groups.append((expression, (expression,)))
+    groups = [g for g in groups if g[0].dated or g[0].timed]
+    return max(groups, key=lambda g: _completeness(g[0]), default=None)
 
 
 def _whole_phrase(source: Source) -> Expression | None:
@@ -199,7 +198,7 @@ def _hinted(source: Source, e: Expression) -> Expression:
     if e.part or not (e.clock or e.clocks):
         return e
     words = {word.text for word in source.words}
-    late, early = bool(words & _LATE), bool(words & _EARLY)
+    late, early = bool(words & LATE), bool(words & EARLY)
     if late == early:
         return e
     clock = e.clock and _swapped(e.clock, late=late)
@@ -216,13 +215,15 @@ def _swapped(clock: Clock, *, late: bool) -> Clock:
     return replace(clock, lean="evening" if late else "morning")
 
 
-def _resolved(source: Source, e: Expression) -> Resolved | None:
-    """The result for one expression; None where it falls outside the calendar."""
+def _resolved(source: Source, e: Expression, parts: Sequence[Expression] = ()) -> Resolved | None:
+    """The result for an expression; None where it falls outside the calendar.
+
+    The parts are what a phrase consists of: what they leave of it counts as unread.
+    """
     readings = list(dict.fromkeys(_readings(source, e)))
     if not readings:
         return None
-    first = source.words[e.first].start
-    last = source.words[e.last - 1].end
+    first, last = _place(source, e)
     kind = _kind(e)
     best = _best(source, e, readings)
     others = tuple(Reading(start=s, end=t) for s, t in readings if (s, t) != best)
@@ -236,7 +237,13 @@ def _resolved(source: Source, e: Expression) -> Resolved | None:
         text=source.text[first:last],
         span=(first, last),
         alternatives=others,
+        unread=unread(source.text, [_place(source, p) for p in parts]) if parts else "",
     )
+
+
+def _place(source: Source, e: Expression) -> tuple[int, int]:
+    """First and one past the last character of an expression."""
+    return source.words[e.first].start, source.words[e.last - 1].end
 
 
 def _kind(e: Expression) -> Kind:

@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from email import message_from_bytes, policy
+from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses, parseaddr, parsedate_to_datetime
+from typing import Any
 
 from mlx_tinyagent.tools.interchange.lines import made_uid
 from mlx_tinyagent.tools.interchange.records import Content, Draft, InterchangeError, Letter
@@ -20,6 +22,8 @@ from mlx_tinyagent.tools.interchange.records import Content, Draft, InterchangeE
 MAX_BODY = 400_000  # characters
 UNSENT = "X-Unsent"  # what mail programs mark a draft's file with
 _MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>")
+_ID = re.compile(r"<[!-;=?-~]{1,250}>")  # a Message-ID: printable ASCII without angle brackets
+_LONGEST_THREAD = 20  # Message-IDs; of more the first and the last ones are kept
 _BLOCK = re.compile(r"(?i)<(br|/p|/div|/tr|/li|/h[1-6])\b[^>]*>")
 
 
@@ -95,7 +99,7 @@ def composed(
         body: Its text.
         files: Names and bytes of the attachments.
     """
-    message = EmailMessage(policy=policy.SMTP)
+    message = EmailMessage(policy=_written())
     for name, value in headers.items():
         if value:
             message[name] = _one_line(value)
@@ -107,10 +111,55 @@ def composed(
     return message.as_bytes()
 
 
+class _Ids(UnstructuredHeader, BaseHeader):
+    """Message-IDs, one a line: a long one would be encoded otherwise, and name nothing then."""
+
+    def fold(self, *, policy: policy.Policy[Any]) -> str:
+        lines = f"{policy.linesep} ".join(str(self).split())
+        return f"{self.name}: {lines}{policy.linesep}"
+
+
+def _written() -> policy.EmailPolicy[EmailMessage]:
+    """Return how a mail is written: lines ended by CRLF, long headers folded."""
+    headers = HeaderRegistry()
+    for name in ("In-Reply-To", "References"):
+        headers.map_to_type(name, _Ids)
+    return policy.SMTP.clone(header_factory=headers)
+
+
 def header(message: EmailMessage, name: str) -> str:
     """Return a decoded header; empty if there is none."""
     value = message.get(name, "")
     return _one_line(str(value))
+
+
+def thread(content: bytes) -> tuple[str, ...]:
+    """Return what the References of an answer to a mail are: its own, then its Message-ID.
+
+    As RFC 5322, section 3.6.4 has it. Ids that cannot be written are left out; there are
+    none at all if the mail itself has none, for then no answer can name it.
+
+    Args:
+        content: The mail's bytes, which anybody may have written.
+
+    Returns:
+        Message-IDs without angle brackets, that of the mail itself last.
+    """
+    try:
+        message = message_from_bytes(content, policy=policy.default)
+        own, before, answered = (
+            _ID.findall(header(message, name))
+            for name in ("Message-ID", "References", "In-Reply-To")
+        )
+    except Exception:  # the standard library's parser lets many kinds through on damaged mail
+        return ()
+    if not own:
+        return ()
+    if not before and len(answered) == 1:
+        before = answered
+    ids = list(dict.fromkeys(i[1:-1] for i in before if i != own[0]))
+    kept = ids if len(ids) < _LONGEST_THREAD else [ids[0], *ids[2 - _LONGEST_THREAD :]]
+    return (*kept, own[0][1:-1])
 
 
 def body_text(message: EmailMessage) -> str:

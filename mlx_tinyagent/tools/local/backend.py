@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Concatenate, Literal, ParamSpec
 from urllib.parse import urlsplit
 
 from mlx_tinyagent.tools import checks
@@ -219,7 +219,7 @@ class LocalBackend:
         note = (
             f"Added '{title.strip()}' to the calendar {place['name']}: {checks.span(starts, ends)}."
         )
-        return _done(
+        return checks.done(
             f"event:{event}",
             note + _invited(invitees),
             {"title": title.strip(), "start": starts.isoformat(), "end": ends.isoformat()},
@@ -256,7 +256,7 @@ class LocalBackend:
             )
         when = f", due {checks.spoken(moment, all_day=all_day)}" if moment else ""
         note = f"Added the reminder '{name.strip()}' to {_place('list', place, new)}{when}."
-        return _done(f"reminder:{reminder}", note, {"name": name.strip(), "due": stored})
+        return checks.done(f"reminder:{reminder}", note, {"name": name.strip(), "due": stored})
 
     @in_one_transaction
     def create_note(self, *, name: str, body: str, folder: str) -> Result:
@@ -267,7 +267,7 @@ class LocalBackend:
             place, new = self._named_or_new("note_folders", folder)
             values = {"folder_id": place["id"], "name": name.strip(), "body": body}
             note = self.store.insert("notes", values)
-        return _done(
+        return checks.done(
             f"note:{note}",
             f"Saved the note '{name.strip()}' in {_place('folder', place, new)}.",
             {"name": name.strip(), "folder": place["name"]},
@@ -286,7 +286,7 @@ class LocalBackend:
             gap = "\n" if note.body and not note.body.endswith("\n") else ""
             body = f"{note.body}{gap}{text}"
             self.store.rows("UPDATE notes SET body = ? WHERE id = ?", (body, note_id))
-        return _done(
+        return checks.done(
             f"note:{note_id}",
             f"Added to the note '{note.name}' in the folder {note.folder}.",
             {"name": note.name, "folder": note.folder},
@@ -328,7 +328,7 @@ class LocalBackend:
         parts += [f"copy to {', '.join(copies)}"] if copies else []
         parts += [f"with {', '.join(PurePath(p).name for p in attachments)}"] if attachments else []
         note = f"Saved a draft {what} '{subject}' {', '.join(parts)}; it was not sent."
-        return _done(f"draft:{draft}", note, {"subject": subject})
+        return checks.done(f"draft:{draft}", note, {"subject": subject})
 
     @in_one_transaction
     def queue_message(self, *, recipients: Sequence[str], text: str) -> Result:
@@ -344,7 +344,7 @@ class LocalBackend:
             message = self.store.insert("outbox_messages", {"state": QUEUED, "text": text})
             self._add_members("outbox_recipients", "message_id", message, "phone", numbers)
         note = f"Queued the text to {', '.join(numbers)}; no gateway is configured to send it."
-        return _done(f"message:{message}", note, {})
+        return checks.done(f"message:{message}", note, {})
 
     @in_one_transaction
     def create_meeting(
@@ -447,7 +447,3 @@ def _invited(invitees: Sequence[str]) -> str:
 
 def _place(kind: str, row: Row, new: bool) -> str:
     return f"the {'new ' * new}{kind} {row['name']}"
-
-
-def _done(record: str, note: str, fields: dict[str, Any]) -> Ok:
-    return Ok(value=Value(text=note, fields=fields), note=note, record=record)

@@ -23,10 +23,14 @@ from mlx_tinyagent.files import readable_errors
 from mlx_tinyagent.tools.local.migrate import migrate
 from mlx_tinyagent.trace import now
 
-TIMEOUT_S = 5.0  # how long another process may hold the lock before we give up
+TIMEOUT_S = 30.0  # how long other processes may hold the lock before we give up
 FILE_NAME = "store.sqlite"
 _HEADER_BYTES = 100  # of a database file
 _POLL_S = 0.01
+# SQLite waits ever longer between its tries for a lock, up to 0.1 s, so that of many busy
+# processes one might never get its turn. Its waits are kept short and begun again, and who had
+# to wait lets the others try before it writes once more.
+_TRY_MS = 20
 
 Found = Literal["note", "mail", "event", "file"]  # in the order of the search table's rowids
 Row = dict[str, Any]
@@ -68,6 +72,7 @@ class Store:
         self._timeout_s = timeout_s
         self._lock = threading.RLock()
         self._depth = 0
+        self._had_to_wait = False
 
     @classmethod
     def open(cls, path: Path, *, timeout_s: float = TIMEOUT_S) -> Store:
@@ -94,6 +99,7 @@ class Store:
                 connection.execute("PRAGMA checkpoint_fullfsync = 1")
                 store = cls(connection, path=path, timeout_s=timeout_s)
                 store._prepare()
+                connection.execute(f"PRAGMA busy_timeout = {_TRY_MS}")
             except BaseException:
                 connection.close()
                 raise
@@ -137,7 +143,7 @@ class Store:
             StoreError: The file cannot be read or written.
         """
         with self._lock, self._guard():
-            cursor = self._connection.execute(sql, parameters)
+            cursor = self._execute(sql, parameters)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -149,7 +155,7 @@ class Store:
         """
         columns, marks = ", ".join(values), ", ".join("?" * len(values))
         with self._lock, self._guard():
-            cursor = self._connection.execute(
+            cursor = self._execute(
                 f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(values.values())
             )
         return cursor.lastrowid or 0
@@ -168,20 +174,37 @@ class Store:
         """
         with self._lock:
             begin, commit, undo = _INNER if self._depth else _OUTER
-            if begin == _OUTER[0] and not write:
-                begin = "BEGIN"
+            if begin == _OUTER[0]:
+                self._had_to_wait = False
+                begin = begin if write else "BEGIN"
             with self._guard():
-                self._connection.execute(begin)
+                self._execute(begin)
             self._depth += 1
             try:
                 yield
                 with self._guard():
-                    self._connection.execute(commit)
+                    self._execute(commit)
             except BaseException:
                 self._undo(undo)
                 raise
             finally:
                 self._depth -= 1
+            if self._had_to_wait and not self._depth:
+                time.sleep(_TRY_MS / 1000)
+
+    def _execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> sqlite3.Cursor:
+        """Run one statement, waiting for locks that others hold."""
+        deadline = now() + self._timeout_s
+        while True:
+            try:
+                return self._connection.execute(sql, parameters)
+            except sqlite3.OperationalError as error:
+                # What has read an older state cannot write any more: waiting would not help.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or now() >= deadline:
+                    raise
+                self._had_to_wait = True
 
     def _undo(self, statements: Sequence[str]) -> None:
         """Roll back; SQLite has already done so after some errors, such as a full disk."""

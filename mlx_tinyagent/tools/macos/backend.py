@@ -7,6 +7,7 @@ but what ``deliver`` is given.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 from mlx_tinyagent.tools.backend import Action, Contact, FileEntry, Mail, Note
 from mlx_tinyagent.tools.checks import (
     EMAIL,
+    done,
     drafted,
+    event_added,
     event_request,
     first_unlike,
     half_character,
@@ -26,8 +29,8 @@ from mlx_tinyagent.tools.checks import (
     no_address,
     noted,
     phone_numbers,
+    reminder_added,
     reminder_request,
-    span,
     spoken,
 )
 from mlx_tinyagent.tools.external import BackendError, uid
@@ -85,8 +88,8 @@ class MacBackend:
 
     def with_key(self, key: str) -> MacBackend:
         """Return a view whose next effect carries ``key``."""
-        view = object.__new__(MacBackend)
-        view.__dict__ = {**self.__dict__, "_key": key}
+        view = copy.copy(self)
+        view._key = key
         return view
 
     def with_action(self, action: Action) -> MacBackend:
@@ -192,11 +195,7 @@ class MacBackend:
         place = eventkit.add_event(wanted, name)
         if not isinstance(place, str):
             return place
-        when = span(wanted.starts, wanted.ends)
-        note = f"Added '{wanted.title}' to the calendar {place}: {when}."
-        starts, ends = wanted.starts.isoformat(), wanted.ends.isoformat()
-        fields = {"title": wanted.title, "start": starts, "end": ends}
-        return _done(f"event:{name}", note + noted(wanted.invitees), fields)
+        return event_added(wanted, place, f"event:{name}")
 
     @_typed
     def create_reminder(
@@ -218,10 +217,7 @@ class MacBackend:
         if not isinstance(added, tuple):
             return added
         place, new = added
-        when = f", due {spoken(wanted.due, all_day=wanted.all_day)}" if wanted.due else ""
-        note = f"Added the reminder '{wanted.name}' to the {'new ' * new}list {place}{when}."
-        fields = {"name": wanted.name, "due": wanted.due_text}
-        return _done(f"reminder:{carried}", note, fields)
+        return reminder_added(wanted, place, f"reminder:{carried}", new=new)
 
     @_typed
     def create_note(self, *, name: str, body: str, folder: str) -> Result:
@@ -236,7 +232,7 @@ class MacBackend:
             return made
         own, place, new = made
         note = f"Saved the note '{title}' in the {'new ' * new}folder {place}."
-        return _done(f"note:{quote(own)}", note, {"name": title, "folder": place})
+        return done(f"note:{quote(own)}", note, {"name": title, "folder": place})
 
     @_typed
     def append_note(self, *, note_id: int, text: str) -> Result:
@@ -252,7 +248,7 @@ class MacBackend:
         wrong = apps.append_note(self._runner, found[0].own, text)
         said = f"Added to the note '{note.name}' in the folder {note.folder}."
         fields = {"name": note.name, "folder": note.folder}
-        return wrong or _done(f"text:{quote(found[0].own)}", said, fields)
+        return wrong or done(f"text:{quote(found[0].own)}", said, fields)
 
     @_typed
     def draft_mail(
@@ -286,7 +282,7 @@ class MacBackend:
         if not isinstance(number, int):
             return number
         note = drafted(kind, addressed, subject, attachments)
-        return _done(f"draft:{number}", note, {"subject": subject})
+        return done(f"draft:{number}", note, {"subject": subject})
 
     @_typed
     def queue_message(self, *, recipients: Sequence[str], text: str) -> Result:
@@ -300,7 +296,7 @@ class MacBackend:
         url = f"sms:/open?addresses={quote(handles, safe='+,')}&body={quote(text, safe='')}"
         wrong = apps.open_url(self._runner, url)
         note = f"Opened the text to {', '.join(numbers)} in Messages; it was not sent."
-        return wrong or _done(f"message:{uid(self._key)}", note, {})
+        return wrong or done(f"message:{uid(self._key)}", note, {})
 
     @_typed
     def create_meeting(
@@ -348,7 +344,7 @@ class MacBackend:
             return eventkit.remove(kind, name, datetime.now())
         if kind == "note":
             note = "Moved the note to Recently Deleted."
-            return apps.delete_note(self._runner, unquote(name)) or _done(record, note, {})
+            return apps.delete_note(self._runner, unquote(name)) or done(record, note, {})
         if kind == "zoom" and self._zoom is not None:
             return self._zoom.delete(name)
         places = {"draft": "Mail", "message": "Messages", "text": "Notes"}
@@ -378,12 +374,8 @@ class MacBackend:
                     reason=f"it was sent to {', '.join(numbers[:place])}, not to {number}"
                 )
         note = f"Sent the text to {', '.join(numbers)}."
-        return _done(f"sent:{uid(key)}", note, {})
+        return done(f"sent:{uid(key)}", note, {})
 
     def _known(self, path: str) -> bool:
         """Whether a path is one of the files that can be found."""
         return any(entry.path == path for entry in self.files())
-
-
-def _done(record: str, note: str, fields: Mapping[str, str]) -> Ok:
-    return Ok(value=Value(text=note, fields=fields), note=note, record=record)

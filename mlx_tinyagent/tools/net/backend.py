@@ -7,6 +7,7 @@ server carries its key, is written once and read back.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -14,15 +15,16 @@ from typing import Any, Literal
 
 from mlx_tinyagent.tools.backend import Action, Contact, FileEntry, Mail, Note
 from mlx_tinyagent.tools.checks import (
+    done,
     drafted,
+    event_added,
     event_request,
     mail_request,
-    noted,
+    reminder_added,
     reminder_request,
-    span,
-    spoken,
 )
 from mlx_tinyagent.tools.external import BackendError, uid
+from mlx_tinyagent.tools.interchange.eml import thread
 from mlx_tinyagent.tools.interchange.ics import write_calendar
 from mlx_tinyagent.tools.interchange.lines import made_uid
 from mlx_tinyagent.tools.interchange.records import Event, InterchangeError, Person, Todo
@@ -30,11 +32,11 @@ from mlx_tinyagent.tools.interchange.vcf import read_cards
 from mlx_tinyagent.tools.local.backend import LocalBackend
 from mlx_tinyagent.tools.net.account import Account
 from mlx_tinyagent.tools.net.dav import Collection, Dav, Resource
-from mlx_tinyagent.tools.net.entries import done, event_of, find_entry, new_list, place_of, same
+from mlx_tinyagent.tools.net.entries import event_of, find_entry, new_list, place_of, same
 from mlx_tinyagent.tools.net.faults import NetError
 from mlx_tinyagent.tools.net.http import Http
 from mlx_tinyagent.tools.net.imap import Mailbox, Stored
-from mlx_tinyagent.tools.net.letters import Outgoing, message_id, received, written
+from mlx_tinyagent.tools.net.letters import Outgoing, received, written
 from mlx_tinyagent.tools.net.smtp import send
 from mlx_tinyagent.tools.results import Failed, NotFound, Result, Unknown, explain
 
@@ -61,8 +63,8 @@ class NetBackend:
 
     def with_key(self, key: str) -> NetBackend:
         """Return a view whose next effect carries ``key``."""
-        view = object.__new__(NetBackend)
-        view.__dict__ = {**self.__dict__, "_key": key}
+        view = copy.copy(self)
+        view._key = key
         return view
 
     def with_action(self, action: Action) -> NetBackend:
@@ -156,10 +158,7 @@ class NetBackend:
         stored = self._write(self._calendars, place, event)
         if not isinstance(stored, Resource):
             return stored
-        when = span(wanted.starts, wanted.ends)
-        note = f"Added '{wanted.title}' to the calendar {place.name}: {when}."
-        fields = {"title": event.title, "start": event.starts, "end": event.ends}
-        return done(f"event:{stored.url}", note + noted(wanted.invitees), fields)
+        return event_added(wanted, place.name, f"event:{stored.url}")
 
     def create_reminder(
         self, *, name: str, due: str, notes: str, list_name: str, priority: int, all_day: bool
@@ -203,9 +202,7 @@ class NetBackend:
         stored = self._write(self._calendars, place, todo)
         if not isinstance(stored, Resource):
             return stored
-        when = f", due {spoken(wanted.due, all_day=wanted.all_day)}" if wanted.due else ""
-        note = f"Added the reminder '{todo.name}' to the {'new ' * new}list {place.name}{when}."
-        return done(f"reminder:{stored.url}", note, {"name": todo.name, "due": todo.due})
+        return reminder_added(wanted, place.name, f"reminder:{stored.url}", new=new)
 
     def draft_mail(
         self,
@@ -237,7 +234,7 @@ class NetBackend:
         if missing is not None:
             return NotFound(what=f"file '{missing}'")
         answered = _answered(self._mailbox, source)
-        if not isinstance(answered, str):
+        if isinstance(answered, Result):
             return answered
         mail = Outgoing(
             sender=self._account.sender,
@@ -246,7 +243,7 @@ class NetBackend:
             subject=subject,
             body=body,
             attachments=attachments,
-            reply_to=answered,
+            thread=answered,
         )
         name = uid(self._key)
         content = written(mail, name)
@@ -325,7 +322,7 @@ class NetBackend:
 
         Args:
             kind: ``mail``; nothing else can be sent from here.
-            payload: ``recipients``, ``cc``, ``subject``, ``body``, ``attachments``.
+            payload: See ``tools.backend.Sender``.
             key: What the mail's Message-ID is made from.
         """
         if kind != "mail" or not self._account.smtp:
@@ -339,6 +336,10 @@ class NetBackend:
             return addressed
         if not addressed.to + addressed.cc:
             return Failed(reason="the mail has no recipient")
+        digests = payload.get("sha256", {})
+        unbound = next((path for path in files if path not in digests), None)
+        if unbound is not None:
+            return Failed(reason=f"nobody has agreed to what {unbound} holds; nothing was sent")
         name = _sent_name(key)
         mail = Outgoing(
             sender=self._account.sender,
@@ -347,6 +348,8 @@ class NetBackend:
             subject=texts[0],
             body=texts[1],
             attachments=files,
+            thread=tuple(payload.get("thread", ())),
+            digests=digests,
         )
         content = written(mail, name)
         if not isinstance(content, bytes):
@@ -414,15 +417,15 @@ def _dav(account: Account, url: str, service: Literal["caldav", "carddav"]) -> D
     return Dav(http, url, service)
 
 
-def _answered(mailbox: Mailbox, source: int | None) -> str | Result:
-    """Return the Message-ID of the mail that is answered; empty for a new mail."""
+def _answered(mailbox: Mailbox, source: int | None) -> tuple[str, ...] | Result:
+    """Return the Message-IDs of the mails that an answer follows; empty for a new mail."""
     if not source:
-        return ""
+        return ()
     try:
         content = mailbox.message(source)
     except NetError as error:
         return Failed(reason=error.reason)
-    return NotFound(what=f"mail {source}") if content is None else message_id(content)
+    return NotFound(what=f"mail {source}") if content is None else thread(content)
 
 
 def _sent_name(key: str) -> str:

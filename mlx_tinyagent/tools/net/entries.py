@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import tzinfo
 
-from mlx_tinyagent.tools.checks import EventRequest
+from mlx_tinyagent.tools.checks import EventRequest, done
 from mlx_tinyagent.tools.interchange.ics import read_calendar
 from mlx_tinyagent.tools.interchange.lines import made_uid
 from mlx_tinyagent.tools.interchange.records import Event, InterchangeError, Todo
 from mlx_tinyagent.tools.match import fold
 from mlx_tinyagent.tools.net.dav import Collection, Dav
 from mlx_tinyagent.tools.net.faults import NetError
-from mlx_tinyagent.tools.results import Failed, Ok, Result, Value
+from mlx_tinyagent.tools.results import Failed, Result
 
 
 def place_of(dav: Dav, holds: str, name: str) -> Collection | Failed | None:
@@ -81,8 +81,3 @@ def _said(entry: object) -> tuple[str, ...]:
         case Todo():
             return (" ".join(entry.name.split()), entry.due)
     return ()
-
-
-def done(record: str, note: str, fields: Mapping[str, str]) -> Ok:
-    """Make the result of an effect that took place."""
-    return Ok(value=Value(text=note, fields=fields), note=note, record=record)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
-from email import message_from_bytes, policy
 from email.utils import format_datetime
 from pathlib import PurePath
 
 from mlx_tinyagent.tools.backend import Mail
-from mlx_tinyagent.tools.interchange.eml import composed, header, read_letter
+from mlx_tinyagent.tools.interchange.eml import composed, read_letter
 from mlx_tinyagent.tools.interchange.records import InterchangeError, Letter
 from mlx_tinyagent.tools.interchange.save import read_attachment
-from mlx_tinyagent.tools.results import NotFound
+from mlx_tinyagent.tools.results import Failed, NotFound
 
 _LONGEST_SUBJECT = 900  # of a header line 998 characters may be used: RFC 5322, section 2.1.1
 
@@ -29,7 +29,9 @@ class Outgoing:
         subject: Its subject.
         body: Its text.
         attachments: Absolute paths.
-        reply_to: Message-ID of the mail that it answers or passes on; empty for a new one.
+        thread: Message-IDs of the mails that it follows, the one that it answers or passes on
+            last: see :func:`mlx_tinyagent.tools.interchange.eml.thread`. Empty for a new one.
+        digests: What the files are known to hold, by path: hexadecimal sha256.
     """
 
     sender: str
@@ -38,10 +40,11 @@ class Outgoing:
     subject: str
     body: str
     attachments: Sequence[str]
-    reply_to: str = ""
+    thread: Sequence[str] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
-def written(mail: Outgoing, message_id: str) -> bytes | NotFound:
+def written(mail: Outgoing, message_id: str) -> bytes | NotFound | Failed:
     """Write a mail.
 
     Args:
@@ -49,15 +52,20 @@ def written(mail: Outgoing, message_id: str) -> bytes | NotFound:
         message_id: Its Message-ID, without angle brackets.
 
     Returns:
-        The message's bytes, or which attachment is missing.
+        The message's bytes, or which attachment is missing or holds something else by now.
     """
     files = []
     for path in mail.attachments:
         content = read_attachment(path)
         if content is None:
             return NotFound(what=f"file '{path}'")
+        if mail.digests.get(path) not in (None, hashlib.sha256(content).hexdigest()):
+            return Failed(
+                reason=f"{path} has changed since it was agreed to send it; nothing was sent: "
+                "put the mail into the outbox again"
+            )
         files.append((PurePath(path).name, content))
-    link = f"<{mail.reply_to}>" if mail.reply_to else ""
+    thread = [f"<{known}>" for known in mail.thread]
     headers = {
         "From": mail.sender,
         "To": ", ".join(mail.to),
@@ -65,8 +73,8 @@ def written(mail: Outgoing, message_id: str) -> bytes | NotFound:
         "Subject": mail.subject[:_LONGEST_SUBJECT],
         "Date": format_datetime(datetime.now(UTC)),
         "Message-ID": f"<{message_id}>",
-        "In-Reply-To": link,
-        "References": link,
+        "In-Reply-To": thread[-1] if thread else "",
+        "References": " ".join(thread),
     }
     return composed(headers=headers, body=mail.body, files=files)
 
@@ -93,13 +101,3 @@ def received(number: int, content: bytes, zone: tzinfo | None) -> Mail | None:
         body=letter.body,
         received=letter.received,
     )
-
-
-def message_id(content: bytes) -> str:
-    """Return a mail's Message-ID without angle brackets; empty if it has none that is usable."""
-    try:
-        found = header(message_from_bytes(content, policy=policy.default), "Message-ID")
-    except Exception:  # the standard library's parser lets many kinds through on damaged mail
-        return ""
-    found = found.strip("<> ")
-    return found if found.isascii() and found.isprintable() and " " not in found else ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlx_tinyagent.act.outbox import Outbox
-from mlx_tinyagent.cli.outbox import _payload
+from mlx_tinyagent.act.outbox import Outbox, message_of
 from mlx_tinyagent.tools.local import LocalBackend, Store
 from mlx_tinyagent.tools.results import Ok
 
@@ -28,7 +27,7 @@ def test_every_part_of_a_text_is_sent(mac: Any) -> None:
             Ok,
         )
         for record in ("message:1", "draft:1"):
-            kind, payload = _payload(store, record)
+            kind, payload = message_of(store, record)
             box.put(kind, payload, key=record, wait_s=0)
         box.send_due(mac.backend)
         assert [item.state for item in box.items()] == ["sent", "failed"]
