@@ -110,7 +110,7 @@ def child(model_name: str) -> None:
 
         return clock.wrap("forward passes", computed)
 
-    for name in ("hidden_states", "logits", "logits_of"):
+    for name in ("serve", "logits", "logits_of"):
         setattr(run, name, forced(getattr(run, name)))
     store = KVStore(paths().cache / "kv", model)
     engine = Engine(model, store=store, options=EngineOptions(tier="blocks"))

@@ -23,7 +23,7 @@ from mlx_tinyagent.decode.kv import SegmentKV, fill
 from mlx_tinyagent.errors import StoreError
 from mlx_tinyagent.files import atomic_write
 from mlx_tinyagent.models.device import setup
-from mlx_tinyagent.models.forward import hidden_states, logits
+from mlx_tinyagent.models.forward import logits, serve
 from mlx_tinyagent.trace import now
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ROWS = (1, 2, 4, 8, 12, 16, 24)
 CONTEXT = 500  # tokens before the rows: header, five tools, a request
 REPEATS = 3  # the fastest counts
 CLOSE = 0.02  # of two widths whose cost differs by less than this share, the narrower one
-_LAYOUT = "mlx-tinyagent-cost/1"
+_LAYOUT = "mlx-tinyagent-cost/2"
 # What reading a file of any content can end in.
 _UNUSABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
@@ -127,7 +127,7 @@ def measure(model: LanguageModel, rows: Sequence[int] = ROWS) -> CostCurve:
     import mlx.core as mx
 
     cache = model.new_cache()
-    mx.eval(hidden_states(model.model, mx.zeros((1, 1), mx.int32), cache))  # for the KV's shape
+    mx.eval(serve(model.model, mx.zeros((1, 1), mx.int32), cache))  # for the KV's shape
 
     like = SegmentKV(*(tuple(getattr(one, name) for one in cache) for name in ("keys", "values")))
     cache = model.new_cache()
@@ -136,7 +136,7 @@ def measure(model: LanguageModel, rows: Sequence[int] = ROWS) -> CostCurve:
     def run(count: int) -> float:
         start = now()
         ids = mx.zeros((1, count), mx.int32)
-        mx.eval(logits(model.model, hidden_states(model.model, ids, cache)))
+        mx.eval(logits(model.model, serve(model.model, ids, cache)))
         seconds = now() - start
         for layer in cache:
             layer.trim(count)

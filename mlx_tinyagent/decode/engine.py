@@ -22,7 +22,7 @@ from mlx_tinyagent.decode.run import Run, RunOptions, trim
 from mlx_tinyagent.decode.store import KVStore
 from mlx_tinyagent.decode.tiers import TierName, compute, default_tier, make_tier
 from mlx_tinyagent.errors import ContextError, ModelError
-from mlx_tinyagent.models.forward import hidden_states, logits
+from mlx_tinyagent.models.forward import logits, serve
 from mlx_tinyagent.prompt.render import FORMAT
 from mlx_tinyagent.trace import Trace
 
@@ -340,7 +340,7 @@ class Engine:
         tokens: list[int] = []
         pending = list(ids)
         while len(tokens) < max_tokens:
-            hidden = hidden_states(self.model.model, mx.array(pending)[None], cache)[:, -1]
+            hidden = serve(self.model.model, mx.array(pending)[None], cache)[:, -1]
             token = int(np.asarray(mx.argmax(logits(self.model.model, hidden)[0])))
             if token in self.model.tokenizer.eos_ids:
                 break

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mlx_tinyagent.decode.rows import stack
 from mlx_tinyagent.decode.run import Run, Step, choose, trim
 from mlx_tinyagent.errors import TinyAgentError
-from mlx_tinyagent.models.forward import hidden_states
+from mlx_tinyagent.models.forward import serve
 from mlx_tinyagent.trace import now
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _forward(model: LanguageModel, runs: Sequence[Run], ids: Sequence[Sequence[i
     batch = mx.array([[*own, *([0] * (longest - len(own)))] for own in ids])
     alone = len(runs) == 1
     cache = runs[0].cache if alone else [view.rows for view in runs[0].cache]
-    hidden = hidden_states(model.model, batch, cache)
+    hidden = serve(model.model, batch, cache)
     for run, own in zip(runs, ids, strict=True):
         trim(run.cache, longest - len(own))
     return hidden

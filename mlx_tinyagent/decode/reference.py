@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlx_tinyagent.decode.constraint import PlanConstraint
-from mlx_tinyagent.models.forward import hidden_states, logits
+from mlx_tinyagent.models.forward import logits, serve
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -41,8 +41,8 @@ def _last_state(model: LanguageModel, prefix: Sequence[int], rest: Sequence[int]
     import mlx.core as mx
 
     if not model.after_blocks:
-        return hidden_states(model.model, mx.array([*prefix, *rest])[None], None)[0, -1]
+        return serve(model.model, mx.array([*prefix, *rest])[None], None)[0, -1]
     cache = model.new_cache()  # for this one token: the prefix has other weights than the rest
     with model.prefix_weights():
-        hidden_states(model.model, mx.array(list(prefix))[None], cache)
-    return hidden_states(model.model, mx.array(list(rest))[None], cache)[0, -1]
+        serve(model.model, mx.array(list(prefix))[None], cache)
+    return serve(model.model, mx.array(list(rest))[None], cache)[0, -1]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlx_tinyagent.decode.constraint import PlanConstraint
 from mlx_tinyagent.decode.drafts import Drafter
 from mlx_tinyagent.errors import PlanError
-from mlx_tinyagent.models.forward import hidden_states, logits, logits_of
+from mlx_tinyagent.models.forward import logits, logits_of, serve
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -200,7 +200,7 @@ class Run:
 
         filling = max(0, self._options.padded - len(ids)) if self._model.kind == "full" else 0
         batch = mx.array([*ids, *([0] * filling)])[None]
-        hidden = hidden_states(self._model.model, batch, self.cache)
+        hidden = serve(self._model.model, batch, self.cache)
         trim(self.cache, filling)
         return hidden[0, len(ids) - rows : len(ids)]
 

@@ -19,7 +19,7 @@ from mlx_tinyagent.decode.kv import SegmentKV, cut, fill, rotated, side_by_side
 from mlx_tinyagent.decode.store import KVStore
 from mlx_tinyagent.decode.tree import SegmentTree
 from mlx_tinyagent.errors import UsageError
-from mlx_tinyagent.models.forward import hidden_states, ropes
+from mlx_tinyagent.models.forward import ropes, serve
 
 if TYPE_CHECKING:
     from mlx_tinyagent.models.language import LanguageModel
@@ -315,5 +315,5 @@ def compute(model: LanguageModel, cache: Sequence[Any], ids: Sequence[int]) -> N
     """Run tokens through the body for the sake of the cache."""
     import mlx.core as mx
 
-    hidden = hidden_states(model.model, mx.array(list(ids))[None], list(cache))
+    hidden = serve(model.model, mx.array(list(ids))[None], list(cache))
     mx.eval(hidden, [layer.state for layer in cache])

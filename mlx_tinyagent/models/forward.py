@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.errors import ModelError
+from mlx_tinyagent.models import kernels
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -37,6 +38,16 @@ def hidden_states(model: nn.Module, ids: mx.array, cache: list[Any] | None) -> m
         )
     states: mx.array = body(ids, cache=cache)
     return states
+
+
+def serve(model: nn.Module, ids: mx.array, cache: list[Any] | None) -> mx.array:
+    """Run the body as ``hidden_states`` does, with the kernels for serving.
+
+    What is served goes through here, prefix, plan and oracle alike, so that all
+    of it rounds the same way. No gradient passes through it.
+    """
+    with kernels.serving(model):
+        return hidden_states(model, ids, cache)
 
 
 def logits(model: nn.Module, hidden: mx.array) -> mx.array:

@@ -145,8 +145,21 @@ def kv_bytes_per_token(config: dict[str, Any], *, bytes_per_value: int) -> int:
     try:
         heads = int(inner["num_attention_heads"])
         kv_heads = int(inner.get("num_key_value_heads") or heads)
-        head_dim = int(inner.get("head_dim") or inner["hidden_size"] // heads)
-        return 2 * int(inner["num_hidden_layers"]) * kv_heads * head_dim * bytes_per_value
+        layers = int(inner["num_hidden_layers"])
+        return 2 * layers * kv_heads * head_dim(config) * bytes_per_value
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"config.json lacks a usable dimension ({error!r})") from error
+
+
+def head_dim(config: dict[str, Any]) -> int:
+    """Return the numbers in one head's key.
+
+    Raises:
+        ModelError: The configuration lacks a dimension.
+    """
+    inner = text_config(config)
+    try:
+        return int(inner.get("head_dim") or inner["hidden_size"] // inner["num_attention_heads"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"config.json lacks a usable dimension ({error!r})") from error
 

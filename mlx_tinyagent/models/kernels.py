@@ -1,10 +1,13 @@
-"""Attention and SiLU for training on a CPU, where MLX's ``exp`` is what costs.
+"""Attention and SiLU for a CPU, where MLX's ``exp`` is what costs.
 
 MLX 0.32 computes ``exp`` on x86-64 one value at a time, at 12 ns each; with
 700 prompt tokens to look at, softmax then costs more than all matrix products
-together. Here ``exp`` is a polynomial of plain arithmetic (3 ns, relative error
-2e-7), attention keeps what its gradient needs instead of computing it
-twice, and a fixed prefix costs no gradient. All of it is in float32.
+together. For training ``exp`` is a polynomial of plain arithmetic here (3 ns,
+relative error 2e-7), attention keeps what its gradient needs instead of
+computing it twice, and a fixed prefix costs no gradient. Serving has fewer
+rows, so that the number of operations counts: there it is one power of two
+(4 ns), and the query heads that share keys are rows of one matrix product. All
+of it is in float32.
 """
 
 from __future__ import annotations
@@ -54,19 +57,40 @@ def fast(model: nn.Module) -> Iterator[None]:
     Args:
         model: mlx-lm's module.
     """
+    with _swapped(model, scaled_dot_product_attention=_attention, swiglu=_swiglu):
+        yield
+
+
+@contextlib.contextmanager
+def serving(model: nn.Module) -> Iterator[None]:
+    """Let a model of mlx-lm compute with the kernels for serving while the block runs.
+
+    No gradient passes through them. Where they do not apply nothing changes,
+    as with ``fast``.
+
+    Args:
+        model: mlx-lm's module.
+    """
+    with _swapped(model, scaled_dot_product_attention=_serving_attention, swiglu=_serving_swiglu):
+        yield
+
+
+@contextlib.contextmanager
+def _swapped(model: nn.Module, **makers: Callable[..., Any]) -> Iterator[None]:
+    """Replace functions of the model's Python module by what is made of them, on a CPU."""
     import mlx.core as mx
 
     module: Any = sys.modules[type(model).__module__]
-    swapped: dict[str, Callable[..., Any]] = {}
+    originals: dict[str, Callable[..., Any]] = {}
     if mx.default_device() == mx.Device(mx.cpu):
-        for name, make in (("scaled_dot_product_attention", _attention), ("swiglu", _swiglu)):
+        for name, make in makers.items():
             if hasattr(module, name):
-                swapped[name] = getattr(module, name)
-                setattr(module, name, make(swapped[name]))
+                originals[name] = getattr(module, name)
+                setattr(module, name, make(originals[name]))
     try:
         yield
     finally:
-        for name, original in swapped.items():
+        for name, original in originals.items():
             setattr(module, name, original)
 
 
@@ -198,5 +222,86 @@ def _swiglu(original: Callable[..., Any]) -> Callable[..., Any]:
             return result
         value: mx.array = cast(Any, gated)(gate, x)[0]
         return value
+
+    return swiglu
+
+
+def _serving_attention(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return mlx-lm's attention function, faster for more than one new token."""
+    import mlx.core as mx
+
+    biases = _Biases()
+
+    @functools.wraps(original)
+    def attention(
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        cache: Any,
+        scale: float,
+        mask: Any,
+        **others: Any,
+    ) -> mx.array:
+        plain = isinstance(keys, mx.array) and all(other is None for other in others.values())
+        bias = biases.of(mask, queries, keys) if plain else None
+        if bias is None:
+            result: mx.array = original(
+                queries, keys, values, cache=cache, scale=scale, mask=mask, **others
+            )
+            return result
+        scores = (_grouped(queries, keys) * (scale * LOG2E)) @ keys.swapaxes(-1, -2) + bias
+        weights = mx.power(2.0, scores - mx.max(scores, axis=-1, keepdims=True))
+        out = (weights @ values) / mx.sum(weights, axis=-1, keepdims=True)
+        return out.reshape(queries.shape)
+
+    return attention
+
+
+class _Biases:
+    """What is added to the scores of grouped heads; one mask serves all layers of a pass."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, tuple[int, ...], mx.array] | None = None
+
+    def of(self, mask: Any, queries: mx.array, keys: mx.array) -> mx.array | None:
+        """Return the bias of a mask, [..., groups * new tokens, tokens].
+
+        None where there is nothing to be gained, or another number format: one new
+        token sees everything and is sooner served by MLX's own attention.
+
+        Args:
+            mask: "causal", or which tokens are seen [..., new tokens, tokens].
+            queries: [batch, heads, new tokens, head_dim].
+            keys: [batch, key heads, tokens, head_dim].
+        """
+        import mlx.core as mx
+
+        if mask is None or not queries.dtype == keys.dtype == mx.float32:
+            return None
+        count, tokens = queries.shape[2], keys.shape[2]
+        shape = (count, tokens, queries.shape[1] // keys.shape[1])
+        if self._last is not None and self._last[0] is mask and self._last[1] == shape:
+            return self._last[2]
+        if isinstance(mask, str):
+            seen = mx.arange(tokens) <= mx.arange(tokens - count, tokens)[:, None]
+        elif mask.dtype == mx.bool_ and mask.shape[-2:] == (count, tokens):
+            seen = mask
+        else:
+            return None
+        bias = mx.tile(mx.where(seen, 0.0, -1e30), (*[1] * (seen.ndim - 2), shape[2], 1))
+        self._last = mask, shape, bias
+        return bias
+
+
+def _serving_swiglu(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``silu(gate) * x`` with a faster sigmoid."""
+    import mlx.core as mx
+
+    @functools.wraps(original)
+    def swiglu(gate: mx.array, x: mx.array) -> mx.array:
+        if gate.dtype != mx.float32:
+            result: mx.array = original(gate, x)
+            return result
+        return gate * x / (1.0 + mx.power(2.0, gate * -LOG2E))
 
     return swiglu

@@ -105,15 +105,21 @@ class LanguageModel:
 
 
 def load(
-    name_or_path: str | Path, *, adapter: Path | str | None = None, dtype: DtypeName | None = None
+    name_or_path: str | Path,
+    *,
+    adapter: Path | str | None = None,
+    dtype: DtypeName | None = None,
+    merge: bool = True,
 ) -> LanguageModel:
     """Load a model that is on this disk.
 
     Args:
         name_or_path: Alias, imported name, Hub id or folder.
-        adapter: Adapter folder in mlx-lm's layout, applied unfused.
+        adapter: Adapter folder in mlx-lm's layout.
         dtype: Number format; None takes the device's: float32 on a CPU, else
             bfloat16, or float16 for packed models whose scales are float16.
+        merge: Whether the adapter becomes part of the weights where they are dense
+            float32, which makes passes faster; elsewhere it stays apart.
 
     Returns:
         The model, its weights in memory.
@@ -136,6 +142,8 @@ def load(
     if adapter is not None:
         adapter = Path(adapter)
         adapter_config = adapters.apply(model, adapter, base=identity, dtype=chosen)
+        if merge and device.name == "cpu" and chosen == "float32":
+            adapters.merge(model)
     return LanguageModel(
         name=str(name_or_path),
         folder=folder,

@@ -265,14 +265,14 @@ def test_options_change_no_token_on_blocks(tiny: LanguageModel) -> None:
 def test_counts_are_what_happened(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes and tokens, counted at the model itself, for a first and a second request."""
     sizes: list[int] = []
-    real = run.hidden_states
+    real = run.serve
 
     def counted(model: Any, ids: Any, cache: Any) -> Any:
         sizes.append(int(ids.shape[1]))
         return real(model, ids, cache)
 
-    monkeypatch.setattr(run, "hidden_states", counted)
-    monkeypatch.setattr("mlx_tinyagent.decode.tiers.hidden_states", counted)
+    monkeypatch.setattr(run, "serve", counted)
+    monkeypatch.setattr("mlx_tinyagent.decode.tiers.serve", counted)
     engine = Engine(tiny)
     tokenizer, tools = tiny.tokenizer, TOOLSETS["few"]
     prompt = prompt_for(tokenizer, QUERIES[0], tools)

@@ -25,6 +25,7 @@ from mlx_tinyagent.files import atomic_write, readable_errors
 from mlx_tinyagent.models.deberta.config import DebertaConfig
 from mlx_tinyagent.models.deberta.encoder import DebertaModel
 from mlx_tinyagent.models.deberta.heads import DebertaClassifier
+from mlx_tinyagent.models.deberta.packed import is_packed, unpack, unpacked_shapes
 from mlx_tinyagent.models.folder import read_entries, weight_files
 
 CONFIG_FILE = "config.json"
@@ -168,9 +169,11 @@ def quantizable(path: str, module: nn.Module) -> bool:
 
 def _read_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Return full name -> shape of the weights in use."""
-    shapes = {}
-    for name, entry in read_entries(folder).items():
-        if _UNUSED.match(name):
+    entries = read_entries(folder)
+    unpacked = unpacked_shapes(folder, entries)
+    shapes = {_full_name(name): shape for name, shape in unpacked.items()}
+    for name, entry in entries.items():
+        if _UNUSED.match(name) or is_packed(entries, name):
             continue
         if entry.dtype not in _FLOATS:
             raise ModelError(
@@ -184,7 +187,8 @@ def _read_arrays(folder: Path) -> dict[str, mx.array]:
     """Return full name -> weight, not yet read from the disk."""
     arrays = {}
     for path in weight_files(folder):
-        for name, value in cast("dict[str, mx.array]", mx.load(str(path))).items():
+        stored = cast("dict[str, mx.array]", mx.load(str(path)))
+        for name, value in unpack(folder, stored).items():
             arrays[_full_name(name)] = value
     return arrays
 
