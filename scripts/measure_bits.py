@@ -3,19 +3,21 @@
     python scripts/measure_bits.py ROWS.jsonl --calibrate OTHERS.jsonl --out DIR
     python scripts/measure_bits.py --table --out DIR
 
-Calibrates on rows of another file (``--calibrate``) and judges ``--rows`` rows
-of this one; ``--blocks`` as an adapter that acts after the tool blocks is
+Calibrates on rows of other files (``--calibrate``) and judges ``--rows`` rows
+of these; ``--blocks`` as an adapter that acts after the tool blocks is
 served. Every point is written as a folder, read back and judged through
-its unpacked weights. Appends one line of JSON per point to DIR/points.jsonl
-and goes on where it was interrupted.
+its unpacked weights; ``--keep`` leaves the folders in DIR. Appends one line of
+JSON per point to DIR/points.jsonl and goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +35,17 @@ from mlx_tinyagent.tools.catalog import TINYAGENT16
 POINTS: list[dict[str, Any]] = [
     {"bits": 4},
     {"bits": 3},
-    {"bits": 4, "recipe": "uniform", "method": "round"},
-    {"bits": 2.5},
-    {"bits": 6},
-    {"bits": 5},
     {"bits": 8, "recipe": "uniform"},
     {"bits": 3.5},
+    {"bits": 5},
+    {"bits": 2.5},
+    {"bits": 6},
+    {"bits": 4, "recipe": "uniform", "method": "round"},
     {"bits": 4, "recipe": "uniform"},
     {"bits": 4, "method": "round"},
+    {"bits": 4.5},
     {"bits": 4, "mode": "mxfp4", "recipe": "uniform"},
     {"bits": 4, "mode": "nvfp4", "recipe": "uniform"},
-    {"bits": 4.5},
     {"bits": 8, "mode": "mxfp8", "recipe": "uniform"},
     {"bits": 4, "group_size": 32},
 ]
@@ -52,28 +54,29 @@ POINTS: list[dict[str, Any]] = [
 def main() -> None:
     """Measure all points that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, nargs="?")
-    parser.add_argument("--calibrate", type=Path)
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--calibrate", type=Path, action="append", default=[])
     parser.add_argument("--table", action="store_true", help="print what was measured")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep", action="store_true", help="leave the models in DIR")
     parser.add_argument("--blocks", action="store_true", help="tool blocks side by side")
     options = parser.parse_args()
     if options.table:
         print_table(options.out / "points.jsonl")
         return
-    if options.file is None or options.calibrate is None:
+    if not options.files or not options.calibrate:
         parser.error("name a file of rows and --calibrate")
     options.out.mkdir(parents=True, exist_ok=True)
     path = local_path(options.model)
     assert path is not None, "pull the model first"
     source = pipeline.Source(folder=path, adapter=options.adapter, blocks=options.blocks)
     tokenizer = source.open().tokenizer
-    held = rows.render(rows.read([options.file]), TINYAGENT16, tokenizer, count=options.rows)
+    held = rows.render(rows.read(options.files), TINYAGENT16, tokenizer, count=options.rows)
     seen = rows.render(
-        rows.read([options.calibrate]), TINYAGENT16, tokenizer, count=QuantizeConfig().rows
+        rows.read(options.calibrate), TINYAGENT16, tokenizer, count=QuantizeConfig().rows
     )
     reference = _reference(source, held, options.out / "reference.safetensors")
     print(f"judged: {len(held.rows)} rows, calibrated: {len(seen.rows)}", flush=True)
@@ -86,10 +89,28 @@ def main() -> None:
     for point in POINTS:
         if point in done:
             continue
-        found = measure(source, QuantizeConfig(**point), seen, held, reference, table, moments)
+        with _folder(options.out / _label(point), keep=options.keep) as target:
+            config = QuantizeConfig(**point)
+            found = measure(source, config, seen, held, reference, table, moments, target)
         with log.open("a") as file:
             file.write(json.dumps({"point": point, **found}) + "\n")
         print(point, found, flush=True)
+
+
+def _label(point: dict[str, Any]) -> str:
+    """Return a point's name as a folder."""
+    return "-".join(f"{value:g}" if key == "bits" else str(value) for key, value in point.items())
+
+
+@contextlib.contextmanager
+def _folder(path: Path, *, keep: bool) -> Iterator[Path]:
+    """Give a folder to write to: that one if it is kept, else one that goes away again."""
+    if keep:
+        path.mkdir(exist_ok=True)
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
 
 
 def print_table(path: Path) -> None:
@@ -163,9 +184,7 @@ def _table(source: pipeline.Source, seen: rows.Rows, path: Path) -> sensitivity.
     config = QuantizeConfig()
     few = sorted(seen.rows, key=lambda row: (len(seen.prompt(row)) + len(row.plan), row.id))
     start = time.process_time()
-    table = sensitivity.measure(
-        lambda: Blockwise(source.folder), seen.only(few[: config.sensitivity_rows]), formats
-    )
+    table = sensitivity.measure(source.open, seen.only(few[: config.sensitivity_rows]), formats)
     kept = {name: {str(f.bits): kl for f, kl in costs.items()} for name, costs in table.items()}
     path.write_text(
         json.dumps({"cpu_seconds": time.process_time() - start, "table": kept}, indent=1)
@@ -182,8 +201,9 @@ def measure(
     reference: score.Reading,
     table: sensitivity.Table,
     moments: pipeline.Moments,
+    target: Path,
 ) -> dict[str, Any]:
-    """Quantize, write, read back and judge one point."""
+    """Quantize, write to an empty folder, read back and judge one point."""
     start = time.process_time()
     shapes = source.open().matrices
     sizes = {name: height * width for name, (height, width) in shapes.items()}
@@ -195,12 +215,10 @@ def measure(
         choice = pipeline.Choice(formats=dict.fromkeys(shapes, config.formats()[0]), table=None)
     quantized = pipeline.pack(source, seen, choice, config, lambda *_: None, moments=moments)
     seconds = time.process_time() - start
-    with tempfile.TemporaryDirectory() as made:
-        target = Path(made)
-        folder.write(target, source, quantized, fused=source.open().fused)
-        size = (target / "model.safetensors").stat().st_size
-        adapter = target if (target / "adapters.safetensors").exists() else None
-        reading = score.read(Blockwise(target, adapter), held, blocks=source.blocks)
+    folder.write(target, source, quantized, fused=source.open().fused)
+    size = (target / "model.safetensors").stat().st_size
+    adapter = target if (target / "adapters.safetensors").exists() else None
+    reading = score.read(Blockwise(target, adapter), held, blocks=source.blocks)
     scores = score.compare(reference, reading, held)
     means = {
         name: round(score.mean(scores, name), 5)

@@ -23,6 +23,10 @@ COMMANDS = {
     "retrieve": ("retrieve", "Choose tools for every row of a file."),
     "train": ("train", "Fine-tune the planner on this machine."),
     "quantize": ("quantize", "Quantize a model, judge it by plans."),
+    "quantize-classifier": (
+        "quantize_classifier",
+        "Quantize a tool classifier, judge it by the tools it chooses.",
+    ),
     "data": ("data", "Import, check, count, split, generate and look at examples."),
     "eval": ("eval", "Score plans and tool retrieval; compare runs."),
     "report": ("report", "Write one page of what a recipe left."),

@@ -76,6 +76,11 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--max-kl", type=float, help="Nats per plan token that KL may reach. [default: 0.15]")
 @click.option("--gate/--no-gate", default=True, help="Judge before publishing.  [default: gate]")
+@click.option(
+    "--trained",
+    type=PATH,
+    help="Adapter trained on the model at --out: judge both and put it there, quantize nothing.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides what is drawn.")
 @click.option("--out", type=PATH, required=True, help="Model folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report.")
@@ -87,6 +92,7 @@ def quantize(
     gate_sources: tuple[Path, ...],
     plan_rows: int,
     gate: bool,
+    trained: Path | None,
     out: Path,
     as_json: bool,
     **settings: Any,
@@ -99,6 +105,7 @@ def quantize(
     was in the folder is still there.
     """
     from mlx_tinyagent.models.registry import resolve
+    from mlx_tinyagent.quantize.adopt import adopt
     from mlx_tinyagent.quantize.pipeline import Source
     from mlx_tinyagent.quantize.run import Job, check_target, run
     from mlx_tinyagent.quantize.settings import QuantizeConfig
@@ -122,7 +129,7 @@ def quantize(
         license=resolve(model).license,
     )
     with _progress() as say:
-        found = run(job, say)
+        found = adopt(job, trained, say) if trained is not None else run(job, say)
     if as_json:
         print_json(found)
     click.echo(_summary(found, out), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlx_tinyagent.cli.common import DEFAULT_MODEL, load_model, load_tool_set
+from mlx_tinyagent.cli.common import DEFAULT_MODEL, adapter_folder, load_model, load_tool_set
 from mlx_tinyagent.cli.tool_rag import tool_rag
 
 if TYPE_CHECKING:
@@ -78,6 +79,16 @@ def train() -> None:
     """Fine-tune the planner on this machine."""
 
 
+def _start(named: str | None, model: str) -> Path | None:
+    """Return the folder that ``--start`` names; None for a fresh adapter."""
+    if named != "own":
+        return None if named is None else Path(named).expanduser()
+    folder = adapter_folder(model, None)
+    if folder is None:
+        click.echo(f"No adapter comes with {model}: the run begins with a fresh one", err=True)
+    return folder
+
+
 @train.command()
 @click.option(
     "--data",
@@ -89,7 +100,11 @@ def train() -> None:
 )
 @click.option("--out", type=PATH, required=True, help="Folder for adapter, checkpoint and log.")
 @click.option("--config", "config_file", type=PATH, help="JSON file of settings; options win.")
-@click.option("--start", type=PATH, help="Adapter to start from instead of a fresh one.")
+@click.option(
+    "--start",
+    metavar="DIR|own",
+    help="Adapter to start from instead of a fresh one; 'own' is the model's own, if it has one.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint.")
 @click.option("--minutes", type=float, help="Stop cleanly after this time; go on with --resume.")
 @_fields
@@ -97,7 +112,7 @@ def planner(
     sources: tuple[Path, ...],
     out: Path,
     config_file: Path | None,
-    start: Path | None,
+    start: str | None,
     resume: bool,
     minutes: float | None,
     **fields: Any,
@@ -118,13 +133,14 @@ def planner(
 
     if resume and not exists(out):
         raise InputError(f"{out} has no checkpoint to go on from; leave out --resume")
-    if start is not None:
-        fields["start"] = identity(start)
     config = _config(config_file or (out / "config.json" if resume else None), fields)
     if config.start and start is None and not resume:
         raise InputError("the configuration names an adapter to start from; say where with --start")
     tools = load_tool_set(config.tools)
     model = load_model(config.model, "none")
+    folder = _start(start, config.model)
+    if folder is not None and not resume:
+        config = dataclasses.replace(config, start=identity(folder))
     data = load_data(
         sources,
         tools,
@@ -135,7 +151,7 @@ def planner(
     workers = Workers.join()
     if workers.rank == 0:
         _say_data(data)
-    trainer = Trainer(model, tools, data, config, workers, start=None if resume else start)
+    trainer = Trainer(model, tools, data, config, workers, start=None if resume else folder)
     finished = run(
         trainer,
         out,

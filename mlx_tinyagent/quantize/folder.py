@@ -54,7 +54,7 @@ def write(
     (folder / "config.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
     _write_card(folder, formats, license)
     if source.adapter is not None and not fused:
-        _copy_adapter(source.adapter, folder)
+        copy_adapter(source.adapter, folder)
 
 
 def quantization_config(formats: Mapping[str, Format]) -> dict[str, Any]:
@@ -89,11 +89,18 @@ def _save(path: Path, arrays: dict[str, mx.array]) -> None:
         raise OSError(None, str(error), str(path)) from error
 
 
-def _copy_adapter(adapter: Path, folder: Path) -> None:
+def copy_adapter(adapter: Path, folder: Path) -> None:
     """Copy an adapter beside the weights it goes with, in float16; it then names them as its base.
 
     The folder is a model's and an adapter's at once, and both of its readers
     look at their own files only.
+
+    Args:
+        adapter: Adapter folder.
+        folder: Folder of the quantized model, its configuration written.
+
+    Raises:
+        OSError: The file system refuses.
     """
     import mlx.core as mx
 

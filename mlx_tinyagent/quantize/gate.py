@@ -159,7 +159,7 @@ def _whole(scores: Sequence[Score], config: QuantizeConfig) -> Check:
     first, second = [float(s.whole_reference) for s in scores], [float(s.whole) for s in scores]
     found = paired_bootstrap(first, second, seed=config.seed)
     share = sum(first) / len(first)
-    state, limit = _drop(found, config, share >= FLOOR)
+    state, limit = drop(found, config.max_drop, good=share >= FLOOR)
     return Check(
         name="whole_plans",
         reference=share,
@@ -174,12 +174,8 @@ def _whole(scores: Sequence[Score], config: QuantizeConfig) -> Check:
 
 
 def _planned(found: Difference, config: QuantizeConfig, *, rises: bool, good: bool) -> Check:
-    sign = 1.0 if rises else -1.0
-    low, high = sorted((sign * found.low, sign * found.high))
-    turned = Interval(value=sign * found.difference, low=low, high=high, n=found.n)
-    state, limit = _drop(turned, config, good)
-    if not rises:
-        limit = limit.replace("lower bound above -", "upper bound below ")
+    interval = Interval(value=found.difference, low=found.low, high=found.high, n=found.n)
+    state, limit = drop(interval, config.max_drop, rises=rises, good=good)
     return Check(
         name=found.figure,
         reference=found.first,
@@ -193,11 +189,28 @@ def _planned(found: Difference, config: QuantizeConfig, *, rises: bool, good: bo
     )
 
 
-def _drop(found: Interval, config: QuantizeConfig, good: bool) -> tuple[State, str]:
-    """Judge the drop of a share of right plans."""
+def drop(
+    found: Interval, most: float, *, rises: bool = True, good: bool = True
+) -> tuple[State, str]:
+    """Judge how far a share got worse.
+
+    Args:
+        found: The paired difference, model minus reference.
+        most: Points that it may get worse.
+        rises: Whether more of it is better.
+        good: Whether the reference is good enough for a drop to say something.
+
+    Returns:
+        The outcome, and the limit in words.
+    """
     if not good:
         return "not judged", f"the reference gets fewer than {FLOOR:.0%} right"
     if found.n < NEEDED:
         return "not judged", f"{found.n} rows; {NEEDED} are needed for an interval this narrow"
-    limit = f"lower bound above -{config.max_drop:g} points"
-    return ("passed" if 100 * found.low > -config.max_drop else "failed"), limit
+    if rises:
+        return ("passed" if 100 * found.low > -most else "failed"), (
+            f"lower bound above -{most:g} points"
+        )
+    return ("passed" if 100 * found.high < most else "failed"), (
+        f"upper bound below {most:g} points"
+    )

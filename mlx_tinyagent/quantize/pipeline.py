@@ -126,9 +126,6 @@ def choose(
 ) -> Choice:
     """Decide how many bits each matrix gets.
 
-    An adapter that acts after the tool blocks does not take part in the
-    measurement: what is quantized is its base.
-
     Raises:
         ModelError: A weight is not finite.
         UsageError: The bits are too few.
@@ -136,10 +133,9 @@ def choose(
     if not config.mixes:
         (form,) = config.formats()
         return Choice(formats=dict.fromkeys(shapes, form), table=None)
-    base = Source(folder=source.folder) if source.open().after_blocks else source
     few = sorted(rows.rows, key=lambda row: (len(rows.prompt(row)) + len(row.plan), row.id))
     table = sensitivity.measure(
-        base.open,
+        source.open,
         rows.only(few[: config.sensitivity_rows]),
         config.formats(),
         seed=config.seed,

@@ -86,15 +86,15 @@ def run(job: Job, say: Say) -> dict[str, Any]:
         held = rows.render(job.held, job.tools, model.tokenizer, count=config.gate_rows)
         rows.check_context(held, context, job.name)
     clock: dict[str, float] = {}
-    with _timed(clock, "choose"):
+    with timed(clock, "choose"):
         choice = pipeline.choose(source, seen, config, shapes, say)
-    with _timed(clock, "pack"):
+    with timed(clock, "pack"):
         quantized = pipeline.pack(source, seen, choice, config, say)
     with atomic_folder(job.out) as made:
         folder.write(made, source, quantized, fused=model.fused, license=job.license)
         del quantized
-        with _timed(clock, "gate"):
-            verdict, scores, plans = _judge(job, held, made, say)
+        with timed(clock, "gate"):
+            verdict, scores, plans = judge_folder(job, held, made, say)
         found = report.document(
             source=_describe(job, model.fingerprint, fused=model.fused),
             config=config,
@@ -108,8 +108,8 @@ def run(job: Job, say: Say) -> dict[str, Any]:
             seconds=clock,
         )
         if verdict is not None and not verdict.passed:
-            raise _refusal(job, verdict, found)
-        _write_report(made, found)
+            raise refusal(job, verdict, found)
+        write_report(made, found)
     return found
 
 
@@ -129,10 +129,20 @@ def check_target(out: Path, source: Path) -> None:
         raise InputError(f"{out} holds something that quantize did not write; name another folder")
 
 
-def _judge(
+def judge_folder(
     job: Job, held: rows.Rows | None, made: Path, say: Say
 ) -> tuple[Verdict | None, list[score.Score], tuple[list[Any], list[Any]] | None]:
-    """Let reference and result read plans, and write some where that is wanted."""
+    """Let reference and result read plans, and write some where that is wanted.
+
+    Args:
+        job: What is to be done; its source is the reference.
+        held: Rows that judge; None for no gate.
+        made: Folder of the result, an adapter beside the weights included.
+        say: Told how far it is.
+
+    Returns:
+        The verdict, what it stands on per row, and the plans that both wrote.
+    """
     if held is None:
         return None, [], None
     blocks = job.source.blocks
@@ -149,12 +159,11 @@ def _judge(
     scores = score.compare(readings[0], readings[1], held)
     if not job.items:
         return judge(scores, job.config), scores, None
-    plans = (
-        written(job.source.folder, job.source.adapter, job.tools, job.items, say),
-        written(made, _adapter(made), job.tools, job.items, say),
-    )
-    verdict = judge(scores, job.config, reference_items=plans[0], items=plans[1])
-    return verdict, scores, plans
+    usual = written(job.source.folder, job.source.adapter, job.tools, job.items, say)
+    known = [row["prediction"].get("text", "") for row in usual]
+    found = written(made, _adapter(made), job.tools, job.items, say, known=known)
+    verdict = judge(scores, job.config, reference_items=usual, items=found)
+    return verdict, scores, (usual, found)
 
 
 def _adapter(made: Path) -> Path | None:
@@ -175,25 +184,27 @@ def _describe(job: Job, identity: str, *, fused: bool) -> dict[str, Any]:
     }
 
 
-def _refusal(job: Job, verdict: Verdict, found: dict[str, Any]) -> RefusedError:
-    """Write down why beside the target, and return the error."""
+def refusal(job: Job, verdict: Verdict, found: dict[str, Any]) -> RefusedError:
+    """Write down beside the target why nothing is published, and return the error."""
     beside = job.out.with_name(job.out.name + REFUSED)
     with atomic_folder(beside) as made:
-        _write_report(made, found)
+        write_report(made, found)
     return RefusedError(
         f"not published: {'; '.join(verdict.reasons)}. The report is in {beside}; more bits, or "
         "--no-gate, would do"
     )
 
 
-def _write_report(made: Path, found: dict[str, Any]) -> None:
+def write_report(made: Path, found: dict[str, Any]) -> None:
+    """Write a report into a folder, as JSON and as a page."""
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     (made / report.JSON).write_text(text, encoding="utf-8")
     (made / report.HTML).write_text(report.render(found), encoding="utf-8")
 
 
 @contextmanager
-def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
+def timed(clock: dict[str, float], name: str) -> Iterator[None]:
+    """Write down the seconds that a stage takes."""
     start = now()
     try:
         yield

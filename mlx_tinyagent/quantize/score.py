@@ -68,7 +68,12 @@ class Score:
 
 
 def read(
-    model: Blockwise, rows: Rows, *, blocks: bool = False, progress: Progress | None = None
+    model: Blockwise,
+    rows: Rows,
+    *,
+    blocks: bool = False,
+    kept: int = 32,
+    progress: Progress | None = None,
 ) -> Reading:
     """Let a model read all plans.
 
@@ -77,9 +82,10 @@ def read(
         rows: Rows with their plans.
         blocks: Whether tool blocks stand side by side; with an adapter that acts
             after them they always do.
+        kept: Bits in which tool blocks are kept, as a ``Layout`` has it.
         progress: Told how far it is.
     """
-    layout = Layout(rows=rows, blocks=blocks or model.after_blocks)
+    layout = Layout(rows=rows, blocks=blocks or model.after_blocks, kept=kept)
     states = walk(model, layout, progress=progress)
     head: Any = model.head()
     return Reading(layout.planned(states), head.weight)

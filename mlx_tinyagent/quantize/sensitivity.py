@@ -19,8 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlx_tinyagent.models import kernels
+from mlx_tinyagent.models.adapters import base_only
 from mlx_tinyagent.models.blockwise import linear_layers
 from mlx_tinyagent.quantize.packing import Format
+from mlx_tinyagent.quantize.walk import Context
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -46,7 +48,8 @@ def measure(
 
     Args:
         open_model: Opens the model; it is walked twice, forth and back.
-        rows: Rows to measure on, each read as one text.
+        rows: Rows to measure on, each read as one text; an adapter that acts after
+            the tool blocks acts on tail and plan.
         formats: Affine formats.
         seed: Decides the tokens that are drawn.
         progress: Told how far it is, in blocks of both directions.
@@ -61,8 +64,9 @@ def measure(
     total = sum(counts)
     table: Table = {}
     model = open_model()
+    cuts = [len(rows.prompt(row)) - len(row.tail) if model.after_blocks else 0 for row in rows.rows]
     with kernels.fast(model.module):
-        inputs = _forward(model, lines, progress)
+        inputs = _forward(model, lines, cuts, progress)
         model = open_model()
         head = _Head(model, inputs.pop(), counts, seed)
         if not model.tied:
@@ -71,7 +75,7 @@ def measure(
         for index in reversed(range(model.layers)):
             block = model.take(index)
             squares: dict[str, mx.array] = {}
-            slopes = _through(block, inputs.pop(), slopes, squares)
+            slopes = _through(block, inputs.pop(), slopes, cuts, squares)
             for name, layer in linear_layers(block).items():
                 full = f"model.layers.{index}.{name}"
                 table[full] = _costs(_weight(layer), squares.pop(name), formats, total)
@@ -89,8 +93,24 @@ def measure(
     return table
 
 
+def _pass(block: nn.Module, state: mx.array, cut: int) -> mx.array:
+    """Pass one row [1, tokens, hidden] through a block; before ``cut`` without its adapter."""
+    import mlx.core as mx
+
+    run: Any = block
+    if not cut:
+        result: mx.array = run(state, "causal", None)
+        return result
+    before = Context(None, None, 0)
+    with base_only(block):
+        prefix = run(state[:, :cut], "causal", before)
+    keys, values = before.own[0]
+    rest = run(state[:, cut:], "causal", Context(keys, values, cut))
+    return mx.concatenate([prefix, rest], axis=1)
+
+
 def _forward(
-    model: Blockwise, lines: list[mx.array], progress: Progress | None
+    model: Blockwise, lines: list[mx.array], cuts: list[int], progress: Progress | None
 ) -> list[list[mx.array]]:
     """Return what went into each block, and the states after the last one."""
     import mlx.core as mx
@@ -99,8 +119,8 @@ def _forward(
     states = [look_up(line[None]) for line in lines]
     inputs = [states]
     for index in range(model.layers):
-        block: Any = model.take(index)
-        states = [block(state, "causal", None) for state in states]
+        block = model.take(index)
+        states = [_pass(block, state, cut) for state, cut in zip(states, cuts, strict=True)]
         mx.eval(states)
         inputs.append(states)
         del block
@@ -180,6 +200,7 @@ def _through(
     block: nn.Module,
     inputs: list[mx.array],
     slopes: list[mx.array],
+    cuts: list[int],
     squares: dict[str, mx.array],
 ) -> list[mx.array]:
     """Pass gradients back through a block; add each row's squared weight gradients up."""
@@ -187,15 +208,17 @@ def _through(
 
     layers: dict[str, Any] = linear_layers(block)
     passed = []
-    for state, slope in zip(inputs, slopes, strict=True):
+    for state, slope, cut in zip(inputs, slopes, cuts, strict=True):
 
         def inner(
-            weights: dict[str, mx.array], state: mx.array, slope: mx.array = slope
+            weights: dict[str, mx.array],
+            state: mx.array,
+            slope: mx.array = slope,
+            cut: int = cut,
         ) -> mx.array:
             for key, value in weights.items():
                 layers[key].weight = value
-            run: Any = block
-            return mx.sum(run(state, "causal", None) * slope)
+            return mx.sum(_pass(block, state, cut) * slope)
 
         weights = {key: layer.weight for key, layer in layers.items()}
         own, back = mx.grad(inner, argnums=(0, 1))(weights, state)

@@ -5,7 +5,7 @@ between blocks are hidden states. Two layouts: *exact*, one segment after the
 other, where rows share the header; and *blocks*, as an adapter that acts after
 the tool blocks is served: every tool's block once, right after the header, and
 a row is its tail and plan. (Serving keeps blocks in 16 bits; here they are in
-32, for every model alike.)
+32 unless asked otherwise, for every model alike.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlx_tinyagent.errors import UsageError
 from mlx_tinyagent.models import kernels
 from mlx_tinyagent.models.adapters import base_only
+from mlx_tinyagent.models.info import head_dim, kv_bytes_per_token
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -85,10 +87,13 @@ class Layout:
     Attributes:
         rows: The rows.
         blocks: Whether tool blocks stand side by side; else all segments are one text.
+        kept: Bits in which keys and values of tool blocks are kept between requests: 32,
+            16, or what MLX packs in groups (8, 6, 5, 4, 3, 2). The header's are not touched.
     """
 
     rows: Rows
     blocks: bool
+    kept: int = 32
 
     def start(self, embed: Callable[[Any], mx.array]) -> States:
         """Return the embedded tokens."""
@@ -121,6 +126,44 @@ class Layout:
         ]
 
 
+def at_rest(part: mx.array, bits: int) -> mx.array:
+    """Return keys or values as they come back from where they are kept.
+
+    Args:
+        part: [1, kv_heads, tokens, head_dim], float32.
+        bits: 32, 16, or bits of affine numbers in groups along the head.
+
+    Raises:
+        UsageError: The head does not divide into groups of MLX.
+    """
+    import mlx.core as mx
+
+    if bits >= 32:
+        return part
+    if bits == 16:
+        return part.astype(mx.float16).astype(mx.float32)
+    size = part.shape[-1]
+    group = next((group for group in (64, 32) if size % group == 0), None)
+    if group is None:
+        raise UsageError(f"heads of {size} do not divide into groups of 32; keep 16 bits")
+    half = part.astype(mx.float16)
+    packed, scales, biases = mx.quantize(half, group_size=group, bits=bits)
+    back = mx.dequantize(packed, scales, biases, group_size=group, bits=bits)
+    return back.astype(mx.float32)
+
+
+def rest_bytes(config: dict[str, Any], bits: int) -> float:
+    """Return the bytes that one kept token takes.
+
+    Args:
+        config: The model's ``config.json``.
+        bits: As for ``at_rest``.
+    """
+    size = head_dim(config)
+    overhead = 0.0 if bits >= 16 else 32 / (64 if size % 64 == 0 else 32)
+    return kv_bytes_per_token(config, bytes_per_value=1) * (bits + overhead) / 8
+
+
 def advance(block: nn.Module, states: States, layout: Layout, *, adapted: bool = False) -> States:
     """Pass everything through one block.
 
@@ -144,8 +187,9 @@ def advance(block: nn.Module, states: States, layout: Layout, *, adapted: bool =
         for name, tokens in states.tools.items():
             context = Context(head_keys, head_values, states.header.shape[1])
             tools[name] = run(tokens, "causal", context)
-            kept[name] = context.own[0]
-            mx.eval(tools[name], *kept[name])
+            keys, values = (at_rest(part, layout.kept) for part in context.own[0])
+            kept[name] = keys, values
+            mx.eval(tools[name], keys, values)
     lines = []
     for row, tokens in zip(layout.rows.rows, states.rows, strict=True):
         keys, values, offset = head_keys, head_values, states.header.shape[1]

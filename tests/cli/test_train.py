@@ -49,11 +49,13 @@ def test_a_run_leaves_adapter_checkpoint_and_log(base: Path, data: Path, tmp_pat
     out = tmp_path / "out"
     options = ("--model", base, "--data", data, "--rank", 2, "--iters", 3, "--batch", 2)
 
-    done = invoke("planner", *options, "--out", out, "--save-every", 1, "--all-tools", 0)
+    often = ("--save-every", 1, "--all-tools", 0)
+    done = invoke("planner", *options, "--out", out, *often, "--start", "own")
 
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
     assert "38 rows to train on, 2 to evaluate on" in done.stderr
+    assert "No adapter comes with" in done.stderr
     assert "3/3 loss" in done.stderr
     config = json.loads((out / "adapter_config.json").read_text())
     assert (config["fine_tune_type"], config["lora_parameters"]["rank"]) == ("lora", 2)
@@ -62,6 +64,12 @@ def test_a_run_leaves_adapter_checkpoint_and_log(base: Path, data: Path, tmp_pat
     again = invoke("planner", "--data", data, "--out", out, "--resume")
     assert again.exit_code == 0, again.output
     assert "done after 3 updates" in again.stderr
+
+    for name in ("adapters.safetensors", "adapter_config.json"):  # as ``quantize`` leaves them
+        shutil.copy(out / name, base / name)
+    further = invoke("planner", *options, "--out", tmp_path / "further", "--start", "own")
+    assert further.exit_code == 0, further.output
+    assert json.loads((tmp_path / "further" / "config.json").read_text())["start"]
 
     drawn = invoke("plot", out, "--out", tmp_path / "curves.svg")
     assert drawn.exit_code == 0, drawn.output

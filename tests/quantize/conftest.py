@@ -69,13 +69,15 @@ def plans(model: Path, few_tools: ToolSet) -> Rows:
 def make_adapter(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a random LoRA adapter for a model and returns its folder."""
 
-    def make(model: Path, *, active: str = "after_blocks", size: float = 0.1) -> Path:
+    def make(
+        model: Path, *, active: str = "after_blocks", size: float = 0.1, name: str = "adapter"
+    ) -> Path:
         import mlx.core as mx
 
         from mlx_tinyagent.models import adapters
         from mlx_tinyagent.models.language import load
 
-        folder = tmp_path / f"adapter-{active}"
+        folder = tmp_path / f"{name}-{active}"
         folder.mkdir()
         config = {
             "fine_tune_type": "lora",

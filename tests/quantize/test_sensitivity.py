@@ -28,9 +28,11 @@ def rounded(weight: mx.array, form: Format) -> mx.array:
     return mx.dequantize(*parts, group_size=form.group_size, bits=form.bits)
 
 
-def measured(folder: Path, plans: Rows, name: str, form: Format) -> float:
+def measured(
+    folder: Path, plans: Rows, name: str, form: Format, adapter: Path | None = None
+) -> float:
     """Return the KL of a model in which one matrix is rounded."""
-    model = Blockwise(folder)
+    model = Blockwise(folder, adapter)
     if not name.startswith("model.layers"):
         layer = model.embedding() if name == sensitivity.EMBEDDING else model.head()
         layer["weight"] = rounded(layer["weight"], form)
@@ -40,11 +42,12 @@ def measured(folder: Path, plans: Rows, name: str, form: Format) -> float:
             if name == f"model.layers.{index}.{inner}":
                 layer["weight"] = rounded(layer["weight"], form)
 
-    layout = Layout(rows=plans, blocks=False)
+    layout = Layout(rows=plans, blocks=model.after_blocks)
     states = walk(model, layout, before=change)
     head = model.head()
     reading = score.Reading(layout.planned(states), head["weight"])
-    return score.mean(score.compare(score.read(Blockwise(folder), plans), reading, plans), "kl")
+    reference = score.read(Blockwise(folder, adapter), plans)
+    return score.mean(score.compare(reference, reading, plans), "kl")
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -66,6 +69,24 @@ def test_expected_and_measured_kl_agree(
     for name in names:
         ratio = table[name][FORMATS[1]] / measured(folder, plans, name, FORMATS[1])
         assert 0.5 < ratio < 2, name
+
+
+def test_an_adapter_after_the_blocks_takes_part(
+    model: Path, make_adapter: Callable[..., Path], plans: Rows
+) -> None:
+    """With it the expectation is that of base and adapter together, blocks side by side.
+
+    The adapter is so large that the base alone expects something else.
+    """
+    adapter = make_adapter(model, size=0.5)
+    name = "model.layers.1.self_attn.q_proj"
+
+    together = sensitivity.measure(lambda: Blockwise(model, adapter), plans, FORMATS)
+    alone = sensitivity.measure(lambda: Blockwise(model), plans, FORMATS)
+    kl = measured(model, plans, name, FORMATS[1], adapter)
+
+    assert 0.5 < together[name][FORMATS[1]] / kl < 2
+    assert not 0.5 < alone[name][FORMATS[1]] / kl < 2
 
 
 costs = st.lists(st.floats(0, 10), min_size=6, max_size=6)

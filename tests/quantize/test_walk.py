@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from mlx_tinyagent.decode.tiers import BlockTier
-from mlx_tinyagent.errors import ModelError
+from mlx_tinyagent.errors import ModelError, UsageError
 from mlx_tinyagent.models.blockwise import Blockwise
 from mlx_tinyagent.models.forward import hidden_states
 from mlx_tinyagent.models.language import LanguageModel, load
 from mlx_tinyagent.prompt.render import header_segment, tool_segment
+from mlx_tinyagent.quantize import score
 from mlx_tinyagent.quantize.rows import Row, Rows
-from mlx_tinyagent.quantize.walk import Layout, walk
+from mlx_tinyagent.quantize.walk import Layout, rest_bytes, walk
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 
 
@@ -54,6 +55,38 @@ def test_blocks_side_by_side_are_what_is_served(
 
     for row, states in zip(plans.rows, found, strict=True):
         np.testing.assert_allclose(np.array(states), served(whole, row), atol=0.02)
+
+
+def test_blocks_kept_in_16_bits_are_exactly_what_is_served(model: Path, plans: Rows) -> None:
+    """Told to keep them as serving does, the walk differs by rounding alone."""
+    layout = Layout(rows=plans, blocks=True, kept=16)
+    found = layout.planned(walk(Blockwise(model), layout))
+    whole = load(model)
+
+    for row, states in zip(plans.rows, found, strict=True):
+        np.testing.assert_allclose(np.array(states), served(whole, row), atol=2e-4)
+
+
+def test_fewer_bits_at_rest_cost_more(make_model: Callable[..., Path], plans: Rows) -> None:
+    """The KL of kept blocks rises as their bits fall, and is next to nothing at 8."""
+    folder = make_model("wide", head_dim=32)
+    reference = score.read(Blockwise(folder), plans, blocks=True, kept=16)
+    kl = []
+    for bits in (8, 4, 2):
+        reading = score.read(Blockwise(folder), plans, blocks=True, kept=bits)
+        kl.append(score.mean(score.compare(reference, reading, plans), "kl"))
+
+    assert kl[0] < 1e-3
+    assert kl[0] < kl[1] < kl[2]
+    config = Blockwise(folder).config
+    assert rest_bytes(config, 16) == 2 * 2 * 2 * 32 * 2
+    assert rest_bytes(config, 8) == 2 * 2 * 2 * 32 * 9 / 8
+
+
+def test_heads_that_do_not_divide_stay_in_16_bits(model: Path, plans: Rows) -> None:
+    """The line says what would do."""
+    with pytest.raises(UsageError, match="heads of 16 do not divide into groups of 32; keep 16"):
+        score.read(Blockwise(model), plans, blocks=True, kept=8)
 
 
 def test_an_adapter_for_all_tokens_is_fused(
