@@ -10,7 +10,11 @@ nor are TinyAgent's public test rows, the hand-written sets, and generated rows
 that say the same as any row held out. Rows under CC BY-SA are left out of all
 files but the test. ``--more`` adds commands of CLINC150, NLU-Evaluation-Data,
 SLURP and botframework-components to the training rows whose intent needs none
-of the tools. Files hold ``{id, source, kind, text, any_of}``.
+of the tools. Labels that were made by rules are corrected by intent
+(``tool_rag_labels.py``); calibration rows of people have labels that were read
+one by one (``data/audited``), those that could go either way are left out, and
+the hand-written requests that are there to tune on calibrate too.
+Files hold ``{id, source, kind, text, any_of}``.
 """
 
 from __future__ import annotations
@@ -18,20 +22,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tool_rag_labels import Sets, corrected, read_audit
+from tool_rag_labels import key as audited_row
+
 from mlx_tinyagent.agent.planner import retrieval_query
 from mlx_tinyagent.datasets.dedupe import Known, normalized
-from mlx_tinyagent.datasets.record import Example
+from mlx_tinyagent.datasets.record import Example, ExampleKind
 from mlx_tinyagent.datasets.split import split
 from mlx_tinyagent.evaluate.harness_items import Item, read_items
 from mlx_tinyagent.prompt.render import Request
 
 SHARE_ALIKE = "smcalflow"
+AUDIT = Path(__file__).parents[1] / "data" / "audited" / "calibration.jsonl"
 SIDES = {"train": "train", "valid": "valid", "test": "calibration"}  # of split()
 VALID, CALIBRATION = 0.06, 0.24
 # Files of further commands, the silver rows' name of the source, and of a row's intent.
@@ -49,6 +59,13 @@ UNCLEAR = frozenset(
     how_busy find_phone schedule_maintenance pto_request meal_suggestion uber cancel
     """.split()
 )
+# Generated near misses that a tool serves after all, by tool_rag_labels.py.
+SERVED = re.compile(
+    r"traffic|how far|drive time|\blocation\b|whereabouts|where i am|"
+    r"^(?!.*\b(delete|remove|cross|check|clear|nuke|take|erase|mark|reminders?|get rid|drop"
+    r"|scratch)\b).*\b(shopping|grocery|groceries|to-?do)\b.*\blist",
+    re.IGNORECASE,
+)
 REPEAT = {"tinyagent": 3, "silver": 2}  # real rows among many generated ones
 
 
@@ -60,12 +77,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="Folder to write.")
     parser.add_argument("--handwritten", type=Path, default=Path("data/handwritten"))
     parser.add_argument("--more", action="store_true", help="Add further commands without a tool.")
+    parser.add_argument(
+        "--as-labeled", action="store_true", help="Leave labels as rules made them."
+    )
     options = parser.parse_args()
     silver = read_items(options.data / "human_tool_silver/dev_train.jsonl").items
     tinyagent = read_items(options.data / "tinyagent/train.jsonl", skip_bad=True).items
     kept_out = [*read_items(options.data / "tinyagent/test_public.jsonl").items]
-    for path in sorted(options.handwritten.glob("*.jsonl")):
-        kept_out += read_items(path).items
+    by_hand = {path.stem: read_items(path).items for path in options.handwritten.glob("*.jsonl")}
+    for items in by_hand.values():
+        kept_out += items
 
     test = [item for item in silver if digest(item.query) % 5 == 0]
     unseen = Known([text(item) for item in (*kept_out, *test)])
@@ -76,19 +97,31 @@ def main() -> None:
     ]
     real = [item for item in real if unseen.closest(text(item)) is None]
     sides = part(real)
+    intents = {} if options.as_labeled else intents_of(options.data)
+    audit = read_audit(AUDIT)
+    for side in ("train", "valid"):
+        sides[side] = relabeled(sides[side], intents)
+    sides["calibration"] = [
+        changed
+        for item in sides["calibration"]
+        for changed in with_label(item, audit.get(audited_row(item.query), item.any_of))
+    ]
+    sides["calibration"] += [item for item in by_hand.get("tune", ()) if item.kind == "tool"]
     held_out = Known([text(i) for i in (*kept_out, *test, *sides["valid"], *sides["calibration"])])
-    for file, side in (("train", "train"), ("valid", "valid"), ("test", "calibration")):
-        rows = unique(read_items(options.synth / f"{file}.jsonl").items)
+    for side in ("train", "valid"):  # what is promised is about requests that were not generated
+        rows = unique(read_items(options.synth / f"{side}.jsonl").items)
         if side == "train":
             rows = [item for item in rows if held_out.closest(text(item)) is None]
+            rows = [item for item in rows if options.as_labeled or not mislabeled(item)]
         sides[side] += rows
     if options.more:
         known = {normalized(text(item)) for item in silver}
-        sides["train"] += [
+        more = [
             item
             for item in unique(more_without_tool(options.data))
             if normalized(item.query) not in known and held_out.closest(item.query) is None
         ]
+        sides["train"] += relabeled(more, intents)
     for side, rows in {**sides, "test": test}.items():
         write(options.out / f"{side}.jsonl", rows, repeat=side == "train")
 
@@ -104,6 +137,55 @@ def part(items: Sequence[Item]) -> dict[str, list[Item]]:
     return {SIDES[name]: [by_id[shell.id] for shell in rows] for name, rows in found.items()}
 
 
+Intents = dict[str, tuple[str, str]]  # source and intent of a command, by its normalized text
+
+
+def intents_of(data: Path) -> Intents:
+    """Return what the sources of people's commands say they mean."""
+    found: Intents = {}
+    for file, source, name in MORE:
+        for row in read(data / file):
+            found[normalized(row["text"])] = (source, name.format(**row))
+    for row in read(data / "human_tool_silver/dev_train.jsonl"):
+        found[normalized(row["text"])] = (row["source"], row["intent"])
+    return found
+
+
+def relabeled(items: Iterable[Item], intents: Intents) -> list[Item]:
+    """Return rows with labels corrected by intent, less those that could go either way."""
+    kept: list[Item] = []
+    for item in items:
+        meaning = intents.get(normalized(item.query))
+        if meaning is None or item.any_of is None:
+            kept.append(item)
+        else:
+            sets = corrected(*meaning, item.kind, item.query, item.any_of)
+            kept += with_label(item, sets)
+    return kept
+
+
+def with_label(item: Item, any_of: Sets | None) -> list[Item]:
+    """Return a row with other acceptable sets; none where no tool is one of several answers.
+
+    Args:
+        item: The row.
+        any_of: The sets; None for a row that has a plan instead.
+    """
+    if any_of is None or any_of == item.any_of:
+        return [item]
+    if not any_of or (any(any_of) and not all(any_of)):
+        return []
+    none: ExampleKind = "none_far" if item.kind == "none_far" else "none_near"
+    kind: ExampleKind = "tool" if all(any_of) else none
+    mark = "corrected-" if kind != item.kind and kind == "tool" else ""
+    return [replace(item, any_of=any_of, kind=kind, id=f"{mark}{item.id}")]
+
+
+def mislabeled(item: Item) -> bool:
+    """Whether a generated near miss asks for what Maps, messages or notes do serve."""
+    return item.kind == "none_near" and bool(SERVED.search(item.query))
+
+
 def more_without_tool(data: Path) -> list[Item]:
     """Return commands whose intent needs no tool, wherever the silver rows know it.
 
@@ -113,7 +195,7 @@ def more_without_tool(data: Path) -> list[Item]:
     kinds: dict[tuple[str, str], set[str]] = {}
     for row in read(data / "human_tool_silver/dev_train.jsonl"):
         kinds.setdefault((row["source"], row["intent"]), set()).add(row["kind"])
-    found = []
+    found: list[dict[str, Any]] = []
     for file, source, name in MORE:
         for row in read(data / file):
             intent = name.format(**row)

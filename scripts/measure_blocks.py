@@ -1,6 +1,6 @@
-"""Measure what independent tool blocks cost an untrained model, against the exact prompt.
+"""Measure how far independent tool blocks are from the exact prompt, by model or by adapter.
 
-    python scripts/measure_blocks.py ROWS.jsonl [--limit 24]
+    python scripts/measure_blocks.py ROWS.jsonl [--limit 24] [--adapter FOLDER]
 
 Each row's plan is read, not written: the distribution before every plan token
 is compared with that of the exact tier. Prints a Markdown table.
@@ -18,7 +18,7 @@ import numpy as np
 
 from mlx_tinyagent.decode.tiers import BlockTier, ExactTier
 from mlx_tinyagent.evaluate.latency_cases import Case, admitted, prompt_of, read_cases, script_of
-from mlx_tinyagent.models.forward import hidden_states, logits
+from mlx_tinyagent.models.forward import logits, serve
 from mlx_tinyagent.models.language import LanguageModel, load
 
 BUDGET = 1 << 30
@@ -29,11 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path)
     parser.add_argument("--limit", type=int, default=24)
+    parser.add_argument("--adapter", help="a folder; none if left out")
     options = parser.parse_args()
-    model = load("smollm2-135m")
+    model = load("smollm2-135m", adapter=options.adapter)
     found = admitted(read_cases(options.rows), model)
     cases = list(itertools.islice(found, options.limit))
-    print(f"n = {len(cases)} rows, {model.name}, {model.dtype}\n")
+    name = f"{model.name} with {model.adapter}" if model.adapter else model.name
+    print(f"n = {len(cases)} rows, {name}, {model.dtype}\n")
     print(
         "| prefix | mean KL to exact | top-1 as exact | plan NLL, nats/token |\n|---|---|---|---|"
     )
@@ -55,7 +57,7 @@ def scores(model: LanguageModel, case: Case, variant: str) -> np.ndarray[Any, An
     ids = [segment.encode(model.tokenizer) for segment in prompt.segments]
     plan = script_of(case, model)
     cache = open_cache(model, variant, prompt.segments[:-1], ids[:-1])
-    states = hidden_states(model.model, mx.array([*ids[-1], *plan[:-1]])[None], cache)
+    states = serve(model.model, mx.array([*ids[-1], *plan[:-1]])[None], cache)
     out = logits(model.model, states[0, len(ids[-1]) - 1 :])
     return np.array(out - mx.logsumexp(out, axis=-1, keepdims=True))
 

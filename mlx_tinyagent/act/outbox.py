@@ -204,9 +204,9 @@ def message_of(store: Store, record: str) -> tuple[str, dict[str, Any]]:
         found = store.rows(f"SELECT * FROM {table} WHERE id = ?", (int(number),))
     if not found:
         raise InputError(f"there is no {record!r}; it is draft:N or message:N, as its result says")
-    return (
-        ("message", _text(store, found[0])) if sort == "message" else ("mail", _mail(store, *found))
-    )
+    if sort == "message":
+        return "message", _text(store, found[0])
+    return "mail", _mail(store, found[0])
 
 
 def _text(store: Store, row: Row) -> dict[str, Any]:

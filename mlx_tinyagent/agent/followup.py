@@ -44,6 +44,13 @@ _CANCEL = re.compile(
     rf"{_LEAD}(?:cancel|delete|remove|scrap|drop)\s+(?:it|that|this)(?:\s+(?:again|please))*\s*[.!]*",
     re.IGNORECASE,
 )
+_OTHER = re.compile(
+    rf"{_LEAD}(?:(?:and|also|what about|what's|what is|how about)\s+)*(?:his|her|their)\s+"
+    r"(?P<what>e-?mail|mail|phone|number|cell|mobile)(?:\s+(?:address|number))?\s*[.?!]*",
+    re.IGNORECASE,
+)
+# The look-up for what is asked of the person that was looked up before.
+_LOOKUPS = {"email": "get_email_address", "phone": "get_phone_number"}
 _SPLIT = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+|\s*&\s*", re.IGNORECASE)
 _NAME = re.compile(r"[^\W\d_][\w.'\u2019-]*(?:\s+[^\W\d_][\w.'\u2019-]*){0,3}|[^@\s]+@[^@\s]+")
 # Words that no name begins with: with them the request says more than a name.
@@ -128,6 +135,8 @@ def follow_up(
         names = _names(match["names"])
         known = bool(names) and all(map(is_person, names))
         return _invited(names, earlier, tools) if known else None
+    if match := _OTHER.fullmatch(line):
+        return _looked_up("email" if "mail" in match["what"].lower() else "phone", earlier, tools)
     match = _WHEN.fullmatch(line)
     if match and (match["verb"] or match["tail"]):
         return _moved(match["phrase"].strip(" ,"), earlier, tools, now)
@@ -227,6 +236,15 @@ def _invited(names: list[str], earlier: Earlier, tools: ToolSet) -> FollowUp | N
         before = step.args[place]
         people = (*before, *names) if isinstance(before, tuple) else tuple(names)
         return FollowUp(plan=edited(earlier.plan, step.id, place, people))
+    return None
+
+
+def _looked_up(what: str, earlier: Earlier, tools: ToolSet) -> FollowUp | None:
+    """Plan to look up something else about the person of the last look-up."""
+    name = _LOOKUPS[what]
+    for step in reversed(earlier.plan.steps):
+        if step.tool in _LOOKUPS.values() and name in tools and isinstance(step.args[0], str):
+            return FollowUp(plan=Plan((Step(1, name, (step.args[0],)),)))
     return None
 
 

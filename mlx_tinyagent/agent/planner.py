@@ -208,7 +208,7 @@ class Planner:
             tokenizer.llguidance_tokenizer(), tools, request.sources(), options
         )
         prompt = render(request, tools, tokenizer.chat_frame())
-        drafter = Drafter(tools, request.query, _hints(request, retrieved.scores))
+        drafter = Drafter(tools, request.query, draft_hints(request, retrieved.scores))
         return Job(prompt, constraint, drafter)
 
     def _checked(
@@ -296,7 +296,7 @@ def _sum(first: Counts, second: Counts) -> Counts:
     return dataclasses.replace(first, **{name: value + two[name] for name, value in one.items()})
 
 
-def _hints(request: Request, scores: Mapping[str, float]) -> Hints:
+def draft_hints(request: Request, scores: Mapping[str, float]) -> Hints:
     """Say what a drafter may know: the request's date phrases and the retrieval scores."""
     from mlx_tinyagent.act.dates import find
     from mlx_tinyagent.decode.drafts import Hints

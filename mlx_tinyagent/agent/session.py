@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from mlx_tinyagent.act.dates import resolve
 from mlx_tinyagent.act.executor import Callbacks
 from mlx_tinyagent.act.resolve import read_dates
 from mlx_tinyagent.agent.agent import HISTORY_TURNS, Agent, Reply
+from mlx_tinyagent.agent.asking import moments, names_it, once, quoted, replaced
 from mlx_tinyagent.agent.followup import Earlier, edited, follow_up
+from mlx_tinyagent.agent.leaning import leans
+from mlx_tinyagent.agent.smalltalk import small_talk
+from mlx_tinyagent.agent.stored import stored
 from mlx_tinyagent.agent.talker import Talker
 from mlx_tinyagent.errors import PlanError, RefusedError
 from mlx_tinyagent.plan.graph import parse
-from mlx_tinyagent.plan.schema import Argument, Plan
+from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.plan.text import write
 from mlx_tinyagent.prompt.render import Request, Turn
 from mlx_tinyagent.tools.catalog import find_contacts
-from mlx_tinyagent.tools.results import Ambiguous, Candidate, NotFound, Ok, Result
+from mlx_tinyagent.tools.results import Ambiguous, NotFound, Ok, Result
 from mlx_tinyagent.tools.store_tools import ROW_ARGUMENTS, STORE, agenda_of, found_row
 from mlx_tinyagent.trace import Trace
 
@@ -119,8 +122,10 @@ class Session:
     planned: Planned | None = None
 
     def request(self, text: str) -> Request:
-        """Return what the planner is asked for a text, with the turns before it."""
+        """Return what the planner is asked for a text, with the turns that it leans on."""
         told = [e for e in self.exchanges if e.state in ("done", "asked")]
+        if not leans(text, answers=self._was_asked()):
+            told = []
         history = tuple(Turn(query=e.query, plan=e.plan) for e in told[-self.turns :])
         return Request(
             query=text,
@@ -140,7 +145,7 @@ class Session:
         """
         asked = question.casefold()
         if any(word in asked for word in _TIME_WORDS):
-            return _moments(self.agent.clock())
+            return moments(self.agent.clock())
         if any(word in asked.split() for word in _PERSON_WORDS):
             return self._people(question) or self._people(self._last_query())
         return ()
@@ -170,7 +175,12 @@ class Session:
             TinyAgentError: In one of its kinds; nothing was changed.
             Stopped: Ctrl-C while steps ran.
         """
-        draft = self._followed(text) or self._planned(text, on_text)
+        told = None if self._was_asked() else small_talk(text, self.agent.tools)
+        if told is not None:
+            self.planned = None
+            trace = Trace()
+            return Reply(query=text, plan=Plan(), plan_text="", results=(), text=told, trace=trace)
+        draft = self._followed(text) or self._stored(text) or self._planned(text, on_text)
         if draft.plan.steps and not dry_run:
             return self._run(text, draft, callbacks or Callbacks(), ask, on_plan)
         reply = Reply(
@@ -250,6 +260,18 @@ class Session:
         checked = parse(written, self.agent.tools)
         return _Draft(plan=checked, text=written, trace=Trace(), rows=found.rows)
 
+    def _stored(self, text: str) -> _Draft | None:
+        """Read a request about what is in the store, if code understands it."""
+        agenda = agenda_of(self.agent.backend)
+        if agenda is None:
+            return None
+        plan = stored(text, agenda, self.agent.tools, self.agent.clock())
+        if plan is None:
+            return None
+        self.planned = None
+        written = write(plan)
+        return _Draft(plan=parse(written, self.agent.tools), text=written, trace=Trace())
+
     def _starts(self, records: Mapping[int, str]) -> dict[int, str]:
         """Return when rows begin or are due, as they are now."""
         agenda = agenda_of(self.agent.backend)
@@ -258,9 +280,13 @@ class Session:
         items = {step: agenda.item(key) for step, key in records.items()}
         return {step: item.start for step, item in items.items() if item is not None}
 
+    def _was_asked(self) -> bool:
+        """Whether the last turn ended in a question of the planner's."""
+        return bool(self.exchanges) and self.exchanges[-1].state == "asked"
+
     def _leaned_on(self) -> Exchange | None:
         """Return the exchange that "it" means: the last one with steps, and not long ago."""
-        if self.exchanges and self.exchanges[-1].state == "asked":
+        if self._was_asked():
             return None
         recent = self.exchanges[-REACH:]
         return next((e for e in reversed(recent) if "(" in e.plan.partition("join()")[0]), None)
@@ -299,7 +325,7 @@ class Session:
         ask: Ask | None,
         on_plan: Callable[[Plan], None] | None,
     ) -> Reply:
-        once = replace(callbacks, choose=_once(callbacks.choose))
+        careful = replace(callbacks, choose=once(callbacks.choose))
         plan, rows = draft.plan, dict(draft.rows)
         meant: dict[str, str] = {}  # what was chosen, which may be a name that others gave
         self.agent.history[:] = self.request(text).history  # words of the user's own count
@@ -308,18 +334,18 @@ class Session:
                 plan = self._dated(plan, ask)
             grounded = plan
             for said, value in meant.items():
-                grounded = _replaced(grounded, said, value)
-            grounded = self._grounded(grounded, rows, once)
+                grounded = replaced(grounded, said, value)
+            grounded = self._grounded(grounded, rows, careful)
             if on_plan is not None:
                 on_plan(plan)
             try:
-                reply = self.agent.run_plan(grounded, write(plan), text, once)
+                reply = self.agent.run_plan(grounded, write(plan), text, careful)
             except Edited as edit:
-                return self._again(text, edit.plan, draft, once, ask, on_plan)
+                return self._again(text, edit.plan, draft, careful, ask, on_plan)
             except RefusedError:
                 self._note(text, write(plan), "refused")
                 raise
-            fixed = self._asked(plan, reply, ask, once, meant) if left else None
+            fixed = self._asked(plan, reply, ask, careful, meant) if left else None
             if fixed is None:
                 break
             plan = fixed
@@ -357,7 +383,7 @@ class Session:
                 about = next((a for a in step.args if isinstance(a, str) and a != phrase), "")
                 what = f"'{about}'" if about else step.tool.replace("_", " ")
                 text = f"I cannot read {phrase!r} as a date. " if phrase else ""
-                said = ask(Question(text=f"{text}When is {what}?", choices=_moments(now)))
+                said = ask(Question(text=f"{text}When is {what}?", choices=moments(now)))
                 if said and resolve(said, now) is not None:
                     place = next(i for i, p in enumerate(tool.params) if p.name == name)
                     plan = edited(plan, step.id, place, said)
@@ -419,8 +445,8 @@ class Session:
         for outcome in reply.results:
             match outcome.result:
                 case Ambiguous() as unclear if callbacks.choose is not None:
-                    said = _quoted(unclear.what)
-                    chosen = callbacks.choose(unclear) if _written(plan, said) else None
+                    said = quoted(unclear.what)
+                    chosen = callbacks.choose(unclear) if names_it(plan, said) else None
                     if chosen is None or chosen.value in ("", said):
                         return None
                     if tools[outcome.tool].returns.value in ("email", "phone"):
@@ -428,14 +454,14 @@ class Session:
                     meant[said] = chosen.value  # not into the plan: later prompts have that
                     return plan
                 case NotFound(what=what) if what.startswith(("contact ", "file ", "note ")):
-                    said = _quoted(what)
-                    if not _written(plan, said):
+                    said = quoted(what)
+                    if not names_it(plan, said):
                         return None
                     sort = what.partition(" ")[0]
                     asked = "Who is meant" if sort == "contact" else f"Which {sort} is meant"
                     question = Question(text=f"I found no {what}. {asked}?")
                     given = ask(question)
-                    return _replaced(plan, said, given.strip()) if given and given.strip() else None
+                    return replaced(plan, said, given.strip()) if given and given.strip() else None
         return None
 
     # Remembering
@@ -477,65 +503,6 @@ class Session:
             if len(found) > 1:
                 return tuple(contact.name for contact in found[:8])
         return ()
-
-
-Choose = Callable[[Ambiguous], Candidate | None]
-
-
-def _once(choose: Choose | None) -> Choose | None:
-    return choose if choose is None or isinstance(choose, _Once) else _Once(choose)
-
-
-class _Once:
-    """Asks once per name and candidates, however often a plan is read."""
-
-    def __init__(self, choose: Choose) -> None:
-        self._choose = choose
-        self._known: dict[tuple[str, tuple[str, ...]], int | None] = {}
-
-    def __call__(self, unclear: Ambiguous) -> Candidate | None:
-        """Return the candidate that is meant, or None."""
-        key = unclear.what, tuple(candidate.label for candidate in unclear.candidates)
-        if key not in self._known:
-            chosen = self._choose(unclear)
-            at = next((i for i, c in enumerate(unclear.candidates) if c is chosen), None)
-            self._known[key] = at
-        place = self._known[key]
-        return None if place is None else unclear.candidates[place]
-
-
-def _moments(now: datetime) -> tuple[str, ...]:
-    """Return a few times that are likely meant."""
-    later = ("today at 5pm",) if now.hour < 16 else ("today at 8pm",) if now.hour < 19 else ()
-    return (*later, "tomorrow at 9am", "tomorrow at 5pm", "next monday at 9am")
-
-
-def _quoted(what: str) -> str:
-    """Return the name inside ``contact 'Dana'``."""
-    first, last = what.find("'"), what.rfind("'")
-    return what[first + 1 : last] if 0 <= first < last else ""
-
-
-def _written(plan: Plan, name: str) -> bool:
-    return bool(name) and any(
-        name in (argument if isinstance(argument, tuple) else (argument,))
-        for step in plan.steps
-        for argument in step.args
-    )
-
-
-def _replaced(plan: Plan, name: str, value: str) -> Plan:
-    """Return a plan with a name written otherwise wherever it stands as an argument."""
-    for step in plan.steps:
-        for place, argument in enumerate(step.args):
-            new: Argument = argument
-            if isinstance(argument, tuple):
-                new = tuple(value if item == name else item for item in argument)
-            elif argument == name:
-                new = value
-            if new != argument:
-                plan = edited(plan, step.id, place, new)
-    return plan
 
 
 def _joined(first: Trace, second: Trace) -> Trace:

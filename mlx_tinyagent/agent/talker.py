@@ -21,6 +21,12 @@ _CLAIM = re.compile(
     r"played|playing|posted|updated|confirmed)\b",
     re.IGNORECASE,
 )
+# What a model says about itself or in place of an answer.
+_IDLE = re.compile(
+    r"\b(?:assistant|assist|assistance|ai|language model|sorry|apologi[sz]e|confusion|equipped|"
+    r"designed to|help you today|unable|can't|cannot)\b",
+    re.IGNORECASE,
+)
 _FACT = re.compile(r"https?://\S+|\S+@\S+|\d+")
 _SENTENCE = re.compile(r"[^\n]+?[.!?]+(?=\s|$)")
 
@@ -58,6 +64,8 @@ class Talker:
 def honest(text: str, request: str) -> str:
     """Return the first sentences of a text that claim nothing: no deeds, numbers or addresses.
 
+    What a model says of itself ("as an assistant, I'm sorry") is left out as well.
+
     Args:
         text: What a model said.
         request: What it was asked; what stands there may be repeated.
@@ -65,7 +73,7 @@ def honest(text: str, request: str) -> str:
     kept: list[str] = []
     for sentence in (match[0].strip() for match in _SENTENCE.finditer(text)):
         invented = any(fact not in request for fact in _FACT.findall(sentence))
-        if not invented and not _CLAIM.search(sentence):
+        if not (invented or _CLAIM.search(sentence) or _IDLE.search(sentence)):
             kept.append(sentence)
         if len(kept) == MAX_SENTENCES:
             break

@@ -16,6 +16,7 @@ from mlx_tinyagent.cli.common import (
     adapter_option,
     load_model,
     load_tool_set,
+    make_retriever,
     model_option,
     progress_bar,
     tools_option,
@@ -43,12 +44,25 @@ bench.add_command(bench_train)
     default=DEFAULT_CONTESTANTS,
     show_default=True,
     help="Also: mlx-lm-tinyagent, mlx-lm-cache-tinyagent, blocks-plain, blocks-forced, "
-    "blocks-drafts, blocks-repair.",
+    "blocks-drafts, blocks-repair, blocks-typed.",
+)
+@click.option(
+    "--retrieval",
+    type=click.Choice(["gold", "on", "off"]),
+    default="gold",
+    show_default=True,
+    help="Offer the tools of the row's plan, retrieved ones, or all.",
 )
 @model_option
 @adapter_option
 def latency(
-    data: Path, out: Path, limit: int, contestants: str, model: str, adapter: str | None
+    data: Path,
+    out: Path,
+    limit: int,
+    contestants: str,
+    retrieval: str,
+    model: str,
+    adapter: str | None,
 ) -> None:
     """Compare ways to plan: each row's own plan, under the same grammar, in one process.
 
@@ -59,13 +73,15 @@ def latency(
     """
     from mlx_tinyagent.decode import cost
     from mlx_tinyagent.evaluate import latency as measure
-    from mlx_tinyagent.evaluate.latency_cases import admitted, read_cases
+    from mlx_tinyagent.evaluate.latency_cases import admitted, read_cases, retrieved
     from mlx_tinyagent.evaluate.latency_report import chart, summarize, table
     from mlx_tinyagent.files import atomic_write
 
     names = [name.strip() for name in contestants.split(",") if name.strip()]
     cases = read_cases(data)
     loaded = load_model(model, adapter)
+    if retrieval != "gold":
+        cases = list(retrieved(cases, make_retriever(retrieval)))
     chosen = list(itertools.islice(admitted(cases, loaded), limit))
     curve = cost.measure(loaded)
     cost.save(_folder(), loaded, curve)

@@ -338,7 +338,8 @@ class Chat:
         self.agent.planner = self.resident.planner  # type: ignore[assignment] # plans as one does
         self.agent.instructions = settings.instructions
         self.session.turns = settings.turns
-        self.session.talker = Talker(self.resident.planner.engine)
+        talks = settings.writer == "model"  # the default model is too small to talk
+        self.session.talker = Talker(self.resident.planner.engine) if talks else None
         self._drafts = DraftBook(self.write(self.resident, settings))
         self.agent.writer = self._drafts
 

@@ -77,6 +77,12 @@ PATH = click.Path(path_type=Path)
 @click.option("--max-kl", type=float, help="Nats per plan token that KL may reach. [default: 0.15]")
 @click.option("--gate/--no-gate", default=True, help="Judge before publishing.  [default: gate]")
 @click.option(
+    "--distill",
+    type=int,
+    default=0,
+    help="Updates that tune scales and biases on the rows that calibrate; slow. [default: none]",
+)
+@click.option(
     "--trained",
     type=PATH,
     help="Adapter trained on the model at --out: judge both and put it there, quantize nothing.",

@@ -38,6 +38,12 @@ _CONTENT = re.compile(
     r"|\b(?P<about>(?:about|regarding|concerning)\s+[^.?!,]+)",
     re.IGNORECASE,
 )
+# The same, said of somebody who was named before: it goes before what the text is about.
+_TOLD = re.compile(
+    r"\b(?:tell|let)\s+(?:him|her|them)\s+(?:know\s+)?(?:that\s+)?(?!about\b)(?P<told>[^.?!]+)"
+    r"|\band\s+say\s+(?:that\s+)?(?P<say>[^.?!]+)",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(
     r"(?<![A-Z]\.)(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!Mrs\.)(?<!\bNo\.)(?<!\bvs\.)"
     r"(?<=[.!?\u2026])[\"')\u201d\u00bb]*\s+(?=[\"'(\u201c\u00ab]*[^\W_])|(?<=[\u3002\uff01\uff1f])"
@@ -114,8 +120,9 @@ def said_in(request: str, *, besides: Sequence[str]) -> str:
         besides: Texts that already stand elsewhere, such as the subject.
     """
     known = {fold(text) for text in besides}
-    for match in _CONTENT.finditer(request[:MAX_REQUEST]):
-        span = next(text for text in match.groups() if text)
+    text = request[:MAX_REQUEST]
+    for match in (*_TOLD.finditer(text), *_CONTENT.finditer(text)):
+        span = next(group for group in match.groups() if group)
         span = _NEXT_COMMAND.split(span)[0].strip(" ,;:\"'")
         if span and fold(span) not in known and fold(span.partition(" ")[2]) not in known:
             return span

@@ -318,6 +318,19 @@ class TestStaged:
         assert (file.value.fields["path"], file.value.fields["name"]) == (file.value.text, name)
         assert "Rome" in place.value.text
 
+    def test_a_step_that_would_fail_is_shown_with_its_reason(self, host: Host) -> None:
+        """Before the question: it will not run."""
+        whole = plan('create_calendar_event("x", "friday at 3", "friday at 2")')
+        ready = prepare(whole.steps[0], TINYAGENT16["create_calendar_event"], host, {})
+        assert isinstance(ready, Prepared)
+        staged = stage(ready, {}, host, Marks())
+        assert isinstance(staged.result, Failed)
+
+        shown = preview(whole, TINYAGENT16, {}, {1: ready}, now=NOW, staged={1: staged})
+
+        assert shown.steps[0].problem == staged.result
+        assert not shown.asks
+
     def test_a_step_that_reads_what_failed_is_not_gone_through(self, host: Host) -> None:
         """Before the question and after it: it says which step gave nothing."""
         whole = plan('open_and_get_file_path("Budget")', 'reply_to_email([], "", ["$1"])')

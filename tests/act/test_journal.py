@@ -14,6 +14,7 @@ import pytest
 from mlx_tinyagent.act import recovery
 from mlx_tinyagent.act.executor import Callbacks, StepResult, run
 from mlx_tinyagent.act.journal import Journal, LoggedRun, LoggedStep, at_work
+from mlx_tinyagent.act.resolve import Prepared, prepare
 from mlx_tinyagent.errors import InputError, StoreError, ToolError
 from mlx_tinyagent.plan.graph import from_calls, parse
 from mlx_tinyagent.tools.backend import Host
@@ -147,6 +148,60 @@ class TestEntries:
             do(host, journal)
 
         assert snapshot(store) == before
+
+    def test_what_is_said_about_no_known_run_or_step_changes_nothing(
+        self, journal: Journal
+    ) -> None:
+        """Entries of a run that was never begun, or of a step that was never meant."""
+        run = journal.append("plan", summary="x").run
+        journal.append("end", run=99)
+        for kind in ("outcome", "undo", "effect"):
+            journal.append(kind, run=run, step=7, status="ok")
+
+        (found,) = journal.runs()
+
+        assert (found.run, found.steps, found.ended) == (run, {}, False)
+
+    def test_an_effect_stands_against_an_outcome_that_knows_nothing(self, journal: Journal) -> None:
+        """A step that was given up after its effect was written is done."""
+        about = {"run": journal.append("plan", summary="x").run, "step": 1, "key": "k"}
+        journal.append("intent", **about, details={"tool": "send_sms"})  # type: ignore[arg-type]
+        journal.append("effect", **about, status="ok", summary="did it")  # type: ignore[arg-type]
+        journal.append("outcome", **about, status="unknown")  # type: ignore[arg-type]
+
+        (step,) = journal.runs()[0].steps.values()
+
+        assert (step.status, step.summary) == ("ok", "did it")
+
+    def test_an_entry_that_is_no_json_is_named(self, journal: Journal, store: Store) -> None:
+        """Damage is one line with the entry's number."""
+        journal.append("plan", summary="x")
+        store.rows("DROP TRIGGER journal_is_not_changed")
+        store.rows("UPDATE journal SET details = '{' WHERE seq = 1")
+
+        with pytest.raises(StoreError, match="entry 1 of the journal is damaged"):
+            journal.runs()
+
+    def test_the_effect_of_another_store_is_no_effect_of_this_one(
+        self, host: Host, journal: Journal
+    ) -> None:
+        """Without a common transaction the outcome says it; a step that reads has no action."""
+        (step,) = parse('1. create_note("n", "t")\n2. join()', TINYAGENT16).steps
+        ready = prepare(step, TINYAGENT16["create_note"], host, {})
+        assert isinstance(ready, Prepared)
+        log = journal.begin([ready], summary="x", details={})
+        action, done = log.action(1), Ok(value=Value(text=""))
+        assert action is not None
+        assert log.action(2) is None
+
+        with Store.memory() as other:
+            action.journal(other, done, [])
+        log.outcome(1, done)
+        log.outcome(2, done)
+        log.end()
+
+        kinds = [(entry.kind, entry.step) for entry in journal.entries()]
+        assert kinds == [("plan", 0), ("intent", 1), ("outcome", 1), ("end", 0)]
 
 
 class TestVerify:
@@ -377,6 +432,35 @@ class TestElsewhere:
         assert undoing is not None
         assert recovery.undo(journal, outside.backend, undoing) == []
         assert elsewhere.kept == {}
+
+    @pytest.mark.parametrize(
+        ("record", "reason"),
+        [
+            (None, "it left nothing that could be taken back"),
+            ("note:k", "it can be taken back in Notes alone"),
+        ],
+    )
+    def test_what_cannot_be_taken_back_is_named(
+        self,
+        outside: Host,
+        journal: Journal,
+        elsewhere: Elsewhere,
+        monkeypatch: pytest.MonkeyPatch,
+        record: str | None,
+        reason: str,
+    ) -> None:
+        """And stays as done as it was."""
+        done = Ok(value=Value(text="n"), note="Kept n.", record=record)
+        monkeypatch.setattr(Elsewhere, "create_note", lambda self, **values: done)
+        refused = Failed(reason="it can be taken back in Notes alone")
+        monkeypatch.setattr(Elsewhere, "undo", lambda self, record: refused)
+        do(outside, journal, self.ONE)
+        undoing = recovery.choose_undo(journal, None)
+        assert undoing is not None
+
+        assert recovery.undo(journal, outside.backend, undoing) == [f"Kept n.: {reason}"]
+
+        assert [run.status for run in journal.runs()] == ["done"]
 
     def test_a_lost_answer_is_read_back_and_not_repeated(
         self, outside: Host, journal: Journal, elsewhere: Elsewhere

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlx_tinyagent.act.outbox import Outbox
-from mlx_tinyagent.errors import ToolError
-from mlx_tinyagent.tools.local import LocalBackend, Store
+from mlx_tinyagent.act.outbox import Outbox, message_of
+from mlx_tinyagent.errors import InputError, ToolError
+from mlx_tinyagent.tools.local import LocalBackend, Store, index_roots
 from mlx_tinyagent.tools.results import Failed, NotFound, Ok, Result, Unknown, Value
 
 MAIL = {"recipients": ["ann@x.example"], "cc": [], "subject": "Hi", "body": "é", "attachments": []}
@@ -196,3 +198,65 @@ def test_a_backend_that_cannot_send_sends_nothing(
     (item,) = outbox.send_due(LocalBackend(store))
 
     assert (item.state, "cannot send" in item.reason) == ("failed", True)
+
+
+def test_one_that_another_process_takes_first_is_left_to_it(
+    outbox: Outbox, clock: Clock, store: Store
+) -> None:
+    """Two that send at once send each message once."""
+    clock.now += timedelta(minutes=1)
+    outbox.put("mail", MAIL, key="k2", wait_s=0)
+    post = Post()
+
+    class Slow(Post):
+        """Sends a message; meanwhile another process sends the next one."""
+
+        def deliver(self, kind: str, payload: Mapping[str, Any], *, key: str) -> Result:
+            Outbox(store, clock=clock).send_due(post)  # type: ignore[arg-type]
+            return super().deliver(kind, payload, key=key)
+
+    slow = Slow()
+    handled = outbox.send_due(slow)  # type: ignore[arg-type]
+
+    assert ([item.key for item in handled], list(slow.sent), list(post.sent)) == (
+        ["k1"],
+        ["k1"],
+        ["k2"],
+    )
+    assert states(outbox) == ["sent", "sent"]
+
+
+def test_a_file_is_bound_by_what_it_holds_when_it_is_put_in(tmp_path: Path, store: Store) -> None:
+    """Another content is another message; a file that is gone cannot be put in."""
+    file = tmp_path / "rent.txt"
+    file.write_text("1,150 a month")
+    index_roots(store, [tmp_path])
+    saved = LocalBackend(store).draft_mail(
+        kind="new",
+        recipients=["ann@x.example"],
+        cc=[],
+        subject="Rent",
+        body="",
+        attachments=[str(file)],
+    )
+    assert isinstance(saved, Ok)
+
+    kind, first = message_of(store, "draft:1")
+    file.write_text("9,150 a month")
+    _, second = message_of(store, "draft:1")
+    file.unlink()
+    with pytest.raises(InputError) as gone:
+        message_of(store, "draft:1")
+
+    assert (kind, first["attachments"], first["thread"]) == ("mail", [str(file)], [])
+    assert first["sha256"] == {str(file): sha256(b"1,150 a month").hexdigest()}
+    assert second["sha256"] == {str(file): sha256(b"9,150 a month").hexdigest()}
+    assert str(gone.value).startswith(f"{file} cannot be attached: it is gone")
+
+
+def test_a_text_has_its_numbers_in_order(store: Store) -> None:
+    """As they were approved."""
+    numbers = ["+12125550102", "+12125550101"]
+    assert isinstance(LocalBackend(store).queue_message(recipients=numbers, text="hi"), Ok)
+
+    assert message_of(store, "message:1") == ("message", {"recipients": numbers, "text": "hi"})

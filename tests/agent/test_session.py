@@ -144,8 +144,57 @@ class TestTurns:
         """As the user wrote them."""
         session, planner = start()
         session.agent.instructions = "Meetings last 30 minutes."
-        session.answer("x", YES)
+        session.answer("meet", YES)
         assert planner.requests[-1].instructions == "Meetings last 30 minutes."
+
+
+class TestReadByCode:
+    """What needs no model."""
+
+    def test_a_request_of_its_own_is_planned_alone(self, start: Start) -> None:
+        """Earlier turns are shown where words point back, or the answer to a question."""
+        session, planner = start(note=NOTE, which='1. ask("When?")\n2. join()')
+        session.answer("note", YES)
+        session.answer("where is the post office", YES)
+        assert planner.requests[-1].history == ()
+        session.answer("write them again", YES)
+        assert len(planner.requests[-1].history) == 2
+        session.answer("which", YES)
+        session.answer("the day of the party", YES)
+        assert planner.requests[-1].history[-1].query == "which"
+
+    def test_what_is_planned_is_listed_without_the_planner(self, start: Start) -> None:
+        """A question about a day becomes a look into the store."""
+        session, planner = start()
+        reply = session.answer("what did I plan for friday?", YES)
+        assert reply.plan_text == '1. list_events("friday", "")\n2. join()'
+        assert reply.exit_code == 0
+        assert planner.requests == []
+
+    @pytest.mark.parametrize("text", ["hello", "Thanks!", "what can you do?", "?!", "1"])
+    def test_what_is_no_request_is_answered_at_once(self, start: Start, text: str) -> None:
+        """It leaves no turn behind."""
+        session, planner = start()
+        reply = session.answer(text, YES)
+        assert (reply.text != "", reply.plan.steps, reply.exit_code) == (True, (), 0)
+        assert (planner.requests, session.exchanges) == ([], [])
+
+    def test_a_number_may_answer_a_question(self, start: Start) -> None:
+        """After a question the planner decides."""
+        session, planner = start(which='1. ask("How many?")\n2. join()')
+        session.answer("which", YES)
+        session.answer("3", YES)
+        assert planner.requests[-1].query == "3"
+
+    def test_something_else_about_a_person_is_looked_up(self, start: Start) -> None:
+        """The other look-up, of the same name."""
+        session, planner = start(
+            **{"kate's mail": '1. get_email_address("Kate Murphy")\n2. join()'}
+        )
+        session.answer("kate's mail", YES)
+        reply = session.answer("and her phone number?", YES)
+        assert reply.plan_text == '1. get_phone_number("Kate Murphy")\n2. join()'
+        assert len(planner.requests) == 1
 
 
 class TestFollowUps:

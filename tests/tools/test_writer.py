@@ -35,6 +35,8 @@ def body(request: str, *, subject: str = "", context: str = "") -> str:
         ),
         ("Reply saying that Thursday works for me", "That Thursday works for me."),
         ("Reply to this, saying thanks a lot!", "Thanks a lot."),
+        ("email Dana about the budget and tell her i can't come", "I can't come."),
+        ("email Dana about the budget and say we need more", "We need more."),
         ("Email Dana asking her if 12:30 is fine, then open the map", "If 12:30 is fine."),
         ("Email Dana and ask her to send the report by Monday", "To send the report by Monday."),
         ("Let Dana know the forms are ready. Open the notes.", "The forms are ready."),

@@ -182,10 +182,12 @@ def read_attachment(path: str) -> bytes | None:
     """Return a file's bytes; None if it is no plain file, is gone or is too large."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ATTACHMENT:
-                return None
+        descriptor = os.open(path, flags)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ATTACHMENT:
+            os.close(descriptor)
+            return None
+        with os.fdopen(descriptor, "rb") as file:
             return file.read()
     except (OSError, ValueError):
         return None
