@@ -9,7 +9,7 @@ implemented: these tools can be planned with and measured, not run.
 from typing import Literal
 
 from mlx_tinyagent import tool
-from mlx_tinyagent.tools.base import Email, Span, Text, When
+from mlx_tinyagent.tools.base import Email, MaybeWhen, Span, Text, When
 
 Metric = Literal[
     "total_visits",
@@ -25,7 +25,7 @@ Metric = Literal[
 @tool
 def analytics__create_plot(
     since: When,
-    until: When,
+    until: MaybeWhen,
     metric: Metric,
     kind: Literal["bar", "line", "scatter", "histogram"],
 ) -> None:
@@ -33,7 +33,7 @@ def analytics__create_plot(
 
     Args:
         since: first day
-        until: last day
+        until: last day; today if it is empty
         metric: what is plotted
         kind: histogram for a distribution
     """

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Your own tools, from a Python file to a quantized model that plans with them, measured.
 #
-#     sh recipes/your_tools.sh [DIR]                 an hour or more on a laptop's CPU (estimated)
+#     sh recipes/your_tools.sh [DIR]                 about an hour on a laptop's CPU (estimated)
 #     PRESET=tiny sh recipes/your_tools.sh [DIR]     some minutes (estimated), to see every step
 #
 # DIR (my_agent) is made with two example tools where it is not there yet. Change its tools.py and

@@ -357,9 +357,10 @@ class TestWorkBench:
 
         assert done.returncode == 0, done.stderr
         scored = [
-            [row["id"] for row in rows(out / name / "items.jsonl")] for name in ("before", "after")
+            [row["id"] for row in rows(out / name / "items.jsonl")]
+            for name in ("before", "shipped", "after")
         ]
-        assert scored[0] == scored[1]
+        assert scored[0] == scored[1] == scored[2]
         assert len(scored[0]) == 2
         assert "tinyagent_success" in done.stdout
         seen = page(out / "index.html")

@@ -8,6 +8,7 @@ ratios are taken per row.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -161,7 +162,11 @@ ENGINES = {
     "blocks-forced": EngineOptions(tier="blocks", width=0, narrow=False),
     "blocks-drafts": EngineOptions(tier="blocks", narrow=False),
     "blocks-repair": EngineOptions(tier="blocks", repair=16),
+    "blocks-typed": EngineOptions(tier="blocks"),
 }
+TYPED = (
+    "blocks-typed"  # each request is typed word by word, and read along, before the clock starts
+)
 BASELINES = ("mlx-lm", "mlx-lm-tinyagent", "mlx-lm-cache", "mlx-lm-cache-tinyagent")
 
 
@@ -230,6 +235,8 @@ def _build_blocks(engine: Engine, cases: Sequence[Case]) -> None:
 
 
 def _engine_trial(name: str, engine: Engine, case: Case) -> Trial:
+    if name == TYPED:
+        _type(engine, case)
     job = job_of(case, engine.model, drafts=engine.width() > 0)
     decoded = engine.plan(job.prompt, job.constraint, drafter=job.drafter, script=job.script)
     if list(decoded.tokens) != job.script:
@@ -247,6 +254,14 @@ def _engine_trial(name: str, engine: Engine, case: Case) -> Trial:
         total_s=seconds["prefill"] + seconds["decode"],
         kv_bytes=counts.kv_bytes,
     )
+
+
+def _type(engine: Engine, case: Case) -> None:
+    """Read along while a request is typed, word by word, as the chat prompt does."""
+    words = case.query.split(" ")
+    for count in range(1, len(words) + 1):
+        typed = dataclasses.replace(case, query=" ".join(words[:count]))
+        engine.extend(prompt_of(typed, engine.model))
 
 
 def _plain_trial(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlx_tinyagent.agent.planner import date_phrases, draft_hints, retrieval_query
 from mlx_tinyagent.decode.constraint import PlanConstraint
-from mlx_tinyagent.decode.drafts import Drafter, Hints
+from mlx_tinyagent.decode.drafts import Drafter
 from mlx_tinyagent.decode.engine import Job
+from mlx_tinyagent.decode.grammar import GrammarOptions
 from mlx_tinyagent.errors import InputError, PlanError
 from mlx_tinyagent.plan.schema import Plan
 from mlx_tinyagent.plan.text import write
@@ -20,6 +23,7 @@ from mlx_tinyagent.tools.base import Kind, ToolSet
 
 if TYPE_CHECKING:
     from mlx_tinyagent.models.language import LanguageModel
+    from mlx_tinyagent.retrieval.base import Retriever
 
 MOMENT = datetime(2026, 3, 2, 9)  # the day in the prompts; any does
 
@@ -32,24 +36,31 @@ class Case:
         id: The row's id.
         query: The request.
         tools: Offered tools.
+        hidden: Names of tools that are enabled too and not offered.
         plan: The plan to write.
     """
 
     id: str
     query: str
     tools: ToolSet
+    hidden: tuple[str, ...]
     plan: Plan
 
-    def sources(self) -> tuple[str, ...]:
-        """Return what spans may copy: the request, and what the plan copies from elsewhere."""
-        extra = [
+    @property
+    def request(self) -> Request:
+        """The request as it is rendered."""
+        return Request(query=self.query, now=MOMENT)
+
+    def elsewhere(self, *kinds: Kind) -> tuple[str, ...]:
+        """Return arguments of these kinds that the plan copies from beyond the request."""
+        copied = [
             item
             for step in self.plan.steps
             for param, argument in zip(self.tools[step.tool].params, step.args, strict=True)
             for item in (argument if isinstance(argument, tuple) else (argument,))
-            if param.kind in (Kind.SPAN, Kind.WHEN) and isinstance(item, str) and item
+            if param.kind in kinds and isinstance(item, str) and item
         ]
-        return (self.query, *(text for text in extra if text not in self.query))
+        return tuple(text for text in copied if text not in self.query)
 
 
 def read_cases(data: Path) -> list[Case]:
@@ -77,8 +88,27 @@ def read_cases(data: Path) -> list[Case]:
             continue
         if plan.steps:
             used = TINYAGENT16.closure({step.tool for step in plan.steps})
-            cases.append(Case(id=example.id, query=example.query, tools=used, plan=plan))
+            case = Case(id=example.id, query=example.query, tools=used, hidden=(), plan=plan)
+            cases.append(_offering(case, used))
     return cases
+
+
+def retrieved(cases: Sequence[Case], retriever: Retriever) -> Iterator[Case]:
+    """Yield the cases with the tools that a retriever offers, where these suffice for the plan."""
+    from mlx_tinyagent.tools.catalog import TINYAGENT16
+
+    for case in cases:
+        tools = retriever.select(retrieval_query(case.request), TINYAGENT16).tools
+        if {step.tool for step in case.plan.steps} <= set(tools.names):
+            yield _offering(case, tools)
+
+
+def _offering(case: Case, tools: ToolSet) -> Case:
+    """Return a case with these of TinyAgent's tools on offer."""
+    from mlx_tinyagent.tools.catalog import TINYAGENT16
+
+    hidden = tuple(name for name in TINYAGENT16.names if name not in tools)
+    return dataclasses.replace(case, tools=tools, hidden=hidden)
 
 
 def admitted(cases: Sequence[Case], model: LanguageModel) -> Iterator[Case]:
@@ -101,7 +131,7 @@ def job_of(case: Case, model: LanguageModel, *, drafts: bool = True) -> Job:
         model: Whose tokens are written.
         drafts: Whether anything may be guessed.
     """
-    hints = Hints(dates=_dates(case.query))
+    hints = draft_hints(case.request, {})
     return Job(
         prompt_of(case, model),
         constraint_of(case, model),
@@ -117,18 +147,19 @@ def script_of(case: Case, model: LanguageModel) -> list[int]:
 
 def prompt_of(case: Case, model: LanguageModel, layout: str = "ours") -> Prompt:
     """Return a case's prompt, in our layout or in TinyAgent's."""
-    request = Request(query=case.query, now=MOMENT)
     if layout == "tinyagent":
-        return tinyagent.render(request, case.tools)
-    return render(request, case.tools, model.tokenizer.chat_frame())
+        return tinyagent.render(case.request, case.tools)
+    return render(case.request, case.tools, model.tokenizer.chat_frame())
 
 
 def constraint_of(case: Case, model: LanguageModel) -> PlanConstraint:
-    """Return the grammar of a case, at its start."""
-    return PlanConstraint(model.tokenizer.llguidance_tokenizer(), case.tools, case.sources())
+    """Return the grammar of a case, at its start: the one that the planner serves.
 
-
-def _dates(query: str) -> tuple[str, ...]:
-    from mlx_tinyagent.act.dates import find
-
-    return tuple(found.text for found in find(query, MOMENT))
+    What the row's plan copies from elsewhere counts as said in the request.
+    """
+    options = GrammarOptions(
+        more_tools=case.hidden,
+        dates=(*date_phrases(case.request), *case.elsewhere(Kind.WHEN)),
+    )
+    sources = (case.query, *case.elsewhere(Kind.SPAN, Kind.WHEN))
+    return PlanConstraint(model.tokenizer.llguidance_tokenizer(), case.tools, sources, options)

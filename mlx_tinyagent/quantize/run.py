@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mlx_tinyagent.files import atomic_folder
 from mlx_tinyagent.models.folder import fingerprint
 from mlx_tinyagent.models.info import describe, text_config
 from mlx_tinyagent.quantize import folder, pipeline, report, rows, score
+from mlx_tinyagent.quantize.distill import distill
 from mlx_tinyagent.quantize.gate import Verdict, judge
 from mlx_tinyagent.quantize.plans import written
 from mlx_tinyagent.trace import now
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from mlx_tinyagent.tools.base import ToolSet
 
 REFUSED = "-refused"  # ends the name of the folder that says why nothing was published
+DISTILLING = "-distilling"  # ends that of the folder from which a run that was cut off goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,10 @@ def run(job: Job, say: Say) -> dict[str, Any]:
     with atomic_folder(job.out) as made:
         folder.write(made, source, quantized, fused=model.fused, license=job.license)
         del quantized
+        learned: list[float] = []
+        if config.distill:
+            with timed(clock, "distill"):
+                learned = _distill(job, seen, made, say)
         with timed(clock, "gate"):
             verdict, scores, plans = judge_folder(job, held, made, say)
         found = report.document(
@@ -106,10 +113,30 @@ def run(job: Job, say: Say) -> dict[str, Any]:
             scores=scores,
             items=plans,
             seconds=clock,
-        )
+        ) | ({"distilled": learned} if config.distill else {})
         if verdict is not None and not verdict.passed:
             raise refusal(job, verdict, found)
         write_report(made, found)
+    shutil.rmtree(job.out.with_name(job.out.name + DISTILLING), ignore_errors=True)
+    return found
+
+
+def _distill(job: Job, seen: rows.Rows, made: Path, say: Say) -> list[float]:
+    """Tune scales and biases; the adapter beside them then belongs to the new weights."""
+    source = job.source
+    reference = score.read(
+        source.open(),
+        seen,
+        blocks=source.blocks,
+        progress=functools.partial(say, "reading plans, teacher"),
+    )
+    checkpoint = job.out.with_name(job.out.name + DISTILLING)
+    beside = _adapter(made)
+    found = distill(
+        made, beside, seen, reference, job.config, checkpoint, say, blocks=source.blocks
+    )
+    if beside is not None and source.adapter is not None:
+        folder.copy_adapter(source.adapter, made)
     return found
 
 

@@ -32,6 +32,8 @@ class QuantizeConfig:
         max_kl: Largest upper 95 % bound of the mean KL, nats per plan token.
         max_drop: Points that a share of right plans may fall: the lower 95 % bound of
             the paired difference must stay above minus this.
+        distill: Updates that tune scales and biases after rounding; 0 for none.
+        rate: Learning rate of these, in shares of a group's scale.
         seed: Decides drawn tokens, made-up rows and intervals.
     """
 
@@ -45,6 +47,8 @@ class QuantizeConfig:
     gate_rows: int = 40
     max_kl: float = 0.15
     max_drop: float = 1.5
+    distill: int = 0
+    rate: float = 3e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +69,9 @@ class QuantizeConfig:
         for name in ("rows", "sensitivity_rows", "gate_rows"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("max_kl", "max_drop"):
+        if self.distill < 0:
+            raise UsageError(f"distill is {self.distill}; it is a number of updates, or 0")
+        for name in ("max_kl", "max_drop", "rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0")
 
@@ -82,6 +88,8 @@ class QuantizeConfig:
             raise UsageError(f"groups of {self.group_size}; MLX has {', '.join(map(str, GROUPS))}")
 
     def _check_float(self) -> None:
+        if self.distill:
+            raise UsageError(f"{self.mode} has no scales that could be tuned; affine has")
         group, bits = FLOATS[self.mode]
         if self.bits != bits or self.group_size not in (0, group):
             raise UsageError(

@@ -80,13 +80,13 @@ def test_passes_are_really_shared(tiny: LanguageModel, monkeypatch: pytest.Monke
     """Counted at the model: far fewer calls than passes, and never more rows than asked for."""
     shapes: list[tuple[int, ...]] = []
     for module in (many, run):
-        real = module.hidden_states
+        real = module.serve
 
         def counted(model: Any, ids: Any, cache: Any, real: Any = real) -> Any:
             shapes.append(tuple(ids.shape))
             return real(model, ids, cache)
 
-        monkeypatch.setattr(module, "hidden_states", counted)
+        monkeypatch.setattr(module, "serve", counted)
     plans = list(Engine(tiny).plan_many(jobs(tiny), rows=4))
     passes = sum(plan.counts.forward_passes for _, plan in plans if isinstance(plan, Decoded))
     assert len(shapes) < 0.6 * passes

@@ -18,7 +18,7 @@ from mlx_tinyagent.config import Rule, Settings
 from mlx_tinyagent.errors import PlanError, RefusedError
 from mlx_tinyagent.plan.graph import from_calls, parse
 from mlx_tinyagent.tools.backend import Host
-from mlx_tinyagent.tools.base import Effect, Text, Tool, ToolSet, tool
+from mlx_tinyagent.tools.base import Effect, Email, Text, Tool, ToolSet, Type, tool
 from mlx_tinyagent.tools.catalog import TINYAGENT16
 from mlx_tinyagent.tools.local import LocalBackend, Store, diff, memory_world, snapshot
 from mlx_tinyagent.tools.results import Ok, Result, Value
@@ -128,6 +128,7 @@ def test_every_tool_in_every_mode_tainted_or_not(figure: Callable[[str, str], No
     ("rules", "call", "status", "asks"),
     [
         ((Rule(verdict="deny", tool="create_note"),), "create_note", "refused", 0),
+        ((Rule(verdict="deny", tool="send_sms"),), "create_note", "ok", 1),
         ((Rule(verdict="deny", tool="get_*"),), "get_email_address", "refused", 0),
         ((Rule(verdict="deny", tool="send_sms", to="*0117"),), "send_sms", "refused", 0),
         ((Rule(verdict="deny", tool="*", to="*@other.example"),), "compose_new_email", "ok", 1),
@@ -147,6 +148,40 @@ def test_rules_deny_first_then_ask_then_allow(
     found, asked, _ = attempt(CALLS[call], mode="ask", tainted=False, answer=True, rules=rules)
 
     assert (found, len(asked)) == (status, asks)
+
+
+@pytest.mark.parametrize(
+    ("staged", "line"),
+    [
+        (False, "its address (to) is from step 1 (invent 'x')"),
+        (True, "its address (to) comes from step 1 (invent 'x'), not known yet"),
+    ],
+)
+def test_a_recipient_that_is_known_only_later_needs_a_look(
+    host: Host, staged: bool, line: str
+) -> None:
+    """A step that is yet to run gives it: the line names the step, and no mode covers it."""
+
+    @tool(effect=Effect.WRITE, returns=Type.EMAIL, staged=staged)
+    def invent(host: Host, text: Text) -> Result:
+        """Make up an address."""
+        host.backend.create_note(name=text, body="", folder="")
+        return Ok(value=Value(text="eve@x.example"))
+
+    @tool(effect=Effect.SEND)
+    def tell(to: list[Email], text: Text) -> Result:
+        """Tell somebody."""
+        return Ok(value=Value(text=text), note="Told.")
+
+    tools = ToolSet("own", [invent, tell])
+    plan = parse('1. invent("x")\n2. tell(["$1"], "hi")\n3. join()', tools)
+    asked: list[Preview] = []
+    callbacks = Callbacks(approve=lambda shown: bool(asked.append(shown)))
+
+    with pytest.raises(RefusedError):
+        run(plan, tools, host, callbacks, policy=Policy(settings=Settings(mode="auto")))
+
+    assert f"step 2: {line}" in asked[0].warnings
 
 
 def test_more_than_five_recipients_always_ask() -> None:
