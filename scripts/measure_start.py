@@ -3,8 +3,8 @@
     python scripts/measure_start.py [--model smollm2-135m] [--repeats 3]
 
 Each time a new process does what ``ask --dry-run`` does for one request, with
-the blocks on disk (run ``mlx-tinyagent cache build`` first) and a plan that is
-told. What is named own is the rest: tool declarations, retrieval index, blocks,
+the shipped adapter, the blocks on disk (run ``mlx-tinyagent cache build`` first)
+and a plan that is told. What is named own is the rest: tool declarations, retrieval index, blocks,
 grammar, masks, drafts, and what MLX spends on building graphs. Prints a
 Markdown table of CPU milliseconds, which hold on a machine that others use
 too, and of wall milliseconds.
@@ -81,10 +81,15 @@ def child(model_name: str) -> None:
 
     from mlx_tinyagent.cli.common import load_model, load_tool_set, make_retriever
     from mlx_tinyagent.config import paths
-    from mlx_tinyagent.models import language, tokenizer
+    from mlx_tinyagent.models import adapters, language, tokenizer
 
-    for name in ("_build", "fingerprint"):
-        setattr(language, name, clock.wrap("weights", getattr(language, name)))
+    for owner, name in (
+        (language, "_build"),
+        (language, "fingerprint"),
+        (adapters, "apply"),
+        (adapters, "merge"),
+    ):
+        setattr(owner, name, clock.wrap("weights", getattr(owner, name)))
     for name in ("_read_tokenizer", "_optional_json"):
         setattr(tokenizer, name, clock.wrap("tokenizer", getattr(tokenizer, name)))
     guide = tokenizer.Tokenizer.llguidance_tokenizer

@@ -1,10 +1,10 @@
-"""Draw the mixes that the shipped tool classifier was trained on, one per stage.
+"""Draw the mixes that the shipped tool classifier was trained on after its first stage.
 
     python scripts/make_tool_rag_data.py --data ../shared/data --synth synth --out tool-rag --more
     python scripts/mix_tool_rag.py tool-rag --stage 4 --out stage4
 
 Each stage starts from the classifier of the one before; ``docs/tool-rag.md`` has the commands.
-A mix says how many rows of each origin are drawn, and how often each stands in it. The first
+The first takes all rows; a later one has so many rows of each origin, each so often. The first
 three stages were trained before labels were corrected by intent (``tool_rag_labels.py``): their
 rows are made with ``--as-labeled``. Rows of people and of TinyAgent are the same on every machine;
 generated ones are those of the installed generator.
@@ -28,8 +28,8 @@ class Part:
     """Rows of one origin in a mix.
 
     Attributes:
-        origin: ``tinyagent``, ``silver-`` and ``more-`` with a kind, ``corrected``, or what a
-            generated row has as its source.
+        origin: ``tinyagent``, ``silver-`` and ``more-`` with a kind, ``corrected`` (to a tool),
+            ``corrected-text`` (to a text message), or what a generated row has as its source.
         rows: How many are drawn; None for all.
         times: How often each stands in the mix.
     """
@@ -55,20 +55,6 @@ class Mix:
 
 
 MIXES = {
-    1: Mix(
-        5,
-        (
-            Part("tinyagent", times=7),
-            Part("silver-tool", times=2),
-            Part("silver-none_near", times=2),
-            Part("silver-none_far", times=2),
-            Part("synth/compound", 7000),
-            Part("synth/short", 4000),
-            Part("synth/follow", 700),
-            Part("synth/near", 4000),
-            Part("synth/far", 3000),
-        ),
-    ),
     2: Mix(
         5,
         (
@@ -106,6 +92,7 @@ MIXES = {
             Part("tinyagent", times=2),
             Part("silver-tool"),
             Part("corrected", times=5),
+            Part("corrected-text", times=5),
             Part("silver-none_near"),
             Part("silver-none_far", 900),
             Part("more-none_near"),
@@ -117,7 +104,25 @@ MIXES = {
             Part("synth/follow", 100),
         ),
     ),
+    5: Mix(
+        11,
+        (
+            Part("corrected-text", times=5),
+            Part("tinyagent", 500),
+            Part("silver-tool", 600),
+            Part("corrected", 100),
+            Part("silver-none_near", 500),
+            Part("silver-none_far", 200),
+            Part("more-none_far", 200),
+            Part("synth/compound", 300),
+            Part("synth/short", 200),
+            Part("synth/near", 150),
+            Part("synth/far", 60),
+        ),
+        valid=100,
+    ),
 }
+MESSAGE = [["get_phone_number", "send_sms"]]
 REAL_VALID = 3  # first stage whose validation rows were all written by people or for TinyAgent
 Row = dict[str, Any]
 
@@ -165,12 +170,12 @@ def origin_of(row: Row) -> str:
     """Return where a row comes from, as mixes name it."""
     name, source = str(row["id"]), str(row["source"])
     if name.startswith("corrected-"):
-        return "corrected"
+        return "corrected-text" if row["any_of"] == MESSAGE else "corrected"
     if source.startswith("synth"):
         return source
     if source.lower().startswith("tinyagent"):
         return "tinyagent"
-    return f"{'more' if name.startswith('more-') else 'silver'}-{row['kind']}"
+    return f"{'more' if '-more-' in name else 'silver'}-{row['kind']}"
 
 
 def read(path: Path) -> list[Row]:

@@ -106,10 +106,13 @@ def test_every_part_of_a_mix_is_an_origin_of_rows() -> None:
     """What the mixes ask for is what rows are sorted into."""
     mix = script("mix_tool_rag")
     kinds = ("tool", "none_near", "none_far")
-    rows = [{"id": "corrected-1", "source": "clinc150", "kind": "tool"}]
+    rows = [
+        {"id": "corrected-1", "source": "clinc150", "kind": "tool", "any_of": any_of}
+        for any_of in ([["open_note"]], mix.MESSAGE)
+    ]
     rows += [{"id": "t", "source": "tinyagent", "kind": "tool"}]
     rows += [{"id": "1", "source": "hwu", "kind": kind} for kind in kinds]
-    rows += [{"id": "more-1", "source": "hwu", "kind": kind} for kind in kinds]
+    rows += [{"id": "hwu-more-1", "source": "hwu", "kind": kind} for kind in kinds]
     rows += [
         {"id": "s", "source": f"synth/{name}", "kind": "tool"}
         for name in ("compound", "short", "near", "far", "follow")

@@ -12,26 +12,52 @@ from mlx_tinyagent.retrieval.base import Retriever
 from mlx_tinyagent.tools.base import ToolSet
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlx_tinyagent.models.language import LanguageModel
+    from mlx_tinyagent.models.second import SecondAdapter
 
 
 class ThreadedEngine:
-    """What others than the planner may ask of an engine that lives on another thread."""
+    """What others than the planner may ask of an engine that lives on another thread.
 
-    def __init__(self, engine: Any, worker: Worker) -> None:
+    Args:
+        engine: The engine.
+        worker: Its thread.
+        second: Adapter for free text; None for the base model.
+    """
+
+    def __init__(self, engine: Any, worker: Worker, second: SecondAdapter | None = None) -> None:
         self.model: LanguageModel = engine.model
         self._engine = engine
         self._worker = worker
+        self._second = second
+
+    def wearing(self, folder: Path) -> ThreadedEngine:
+        """Return the same engine with another adapter for free text.
+
+        Args:
+            folder: Adapter folder.
+
+        Raises:
+            ModelError: It does not fit the model.
+        """
+
+        def work(check: Check) -> ThreadedEngine:
+            from mlx_tinyagent.models.second import SecondAdapter
+
+            return ThreadedEngine(self._engine, self._worker, SecondAdapter(self.model, folder))
+
+        return self._worker.call(work)
 
     def complete(self, ids: Sequence[int], *, max_tokens: int) -> str:
-        """Continue a prompt in free text, by the base model: the adapter writes plans."""
+        """Continue a prompt in free text, without the planner's adapter, which writes plans."""
 
         def work(check: Check) -> str:
             from mlx_tinyagent.models.adapters import base_only
 
-            if not self.model.adapter_config:
-                return str(self._engine.complete(ids, max_tokens=max_tokens))
-            with base_only(self.model.model):
+            worn = base_only(self.model.model) if self._second is None else self._second.worn()
+            with worn:
                 return str(self._engine.complete(ids, max_tokens=max_tokens))
 
         return self._worker.call(work)

@@ -124,12 +124,17 @@ def load_resident(
 
 def make_writer(agent: Agent, resident: Resident, settings: Settings) -> Writer:
     """Return who writes bodies and summaries: rules, or the model with rules around it."""
+    from pathlib import Path
+
     from mlx_tinyagent.agent.writers.model import ModelWriter
     from mlx_tinyagent.tools.writer import PlainWriter
 
     if settings.writer == "plain":
         return PlainWriter()
-    return ModelWriter(resident.planner.engine, selected=agent.backend.selected_mail)
+    engine = resident.planner.engine
+    if settings.writer_adapter:
+        engine = engine.wearing(Path(settings.writer_adapter).expanduser())
+    return ModelWriter(engine, selected=agent.backend.selected_mail)
 
 
 def recall(talk: Chat, name: str) -> None:

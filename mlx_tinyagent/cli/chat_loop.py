@@ -334,13 +334,13 @@ class Chat:
         """
         if settings.retrieval != self.settings.retrieval:
             self.resident = self.load(self.resident.model, self.resident.adapter, settings)
+        self._drafts = DraftBook(self.write(self.resident, settings))  # an adapter may not fit
         self.settings = settings
         self.agent.planner = self.resident.planner  # type: ignore[assignment] # plans as one does
         self.agent.instructions = settings.instructions
         self.session.turns = settings.turns
         talks = settings.writer == "model"  # the default model is too small to talk
         self.session.talker = Talker(self.resident.planner.engine) if talks else None
-        self._drafts = DraftBook(self.write(self.resident, settings))
         self.agent.writer = self._drafts
 
     def use(self, model: str, adapter: str | None) -> None:

@@ -19,6 +19,7 @@ MEANINGS = {
     "turns": "earlier requests a request is planned with, 0 to 3",
     "retrieval": "offer the model the tools that fit a request (on) or all (off)",
     "writer": "who writes mails, notes and summaries: plain (by rules) or model",
+    "writer_adapter": "folder of an adapter that the model writes texts with, or nothing",
     "ahead": "read along while you type: on or off",
 }
 
@@ -32,6 +33,7 @@ class Settings:
         turns: Earlier requests that a request is planned with.
         retrieval: Whether the tools that fit are offered, or all.
         writer: Who writes bodies and summaries.
+        writer_adapter: Folder of an adapter for ``writer = "model"``; empty for none.
         ahead: Whether what is typed is computed ahead.
     """
 
@@ -39,6 +41,7 @@ class Settings:
     turns: int = HISTORY_TURNS
     retrieval: Literal["on", "off"] = "on"
     writer: Literal["plain", "model"] = "plain"
+    writer_adapter: str = ""
     ahead: Literal["on", "off"] = "on"
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class Settings:
             raise ConfigError(f"turns is 0 to {HISTORY_TURNS}, not {self.turns}")
         if not isinstance(self.instructions, str):
             raise ConfigError(f"instructions is a text, not {self.instructions!r}")
+        if not isinstance(self.writer_adapter, str):
+            raise ConfigError(f"writer_adapter is a folder, not {self.writer_adapter!r}")
         if len(self.instructions) > MAX_INSTRUCTIONS:
             raise ConfigError(
                 f"instructions has {len(self.instructions)} characters, {MAX_INSTRUCTIONS} at most"

@@ -74,7 +74,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--max-drop", type=float, help="Points a share of right plans may fall. [default: 1.5]"
 )
-@click.option("--max-kl", type=float, help="Nats per plan token that KL may reach. [default: 0.15]")
+@click.option("--max-kl", type=float, help="Nats per plan token that KL may reach. [default: 0.05]")
 @click.option("--gate/--no-gate", default=True, help="Judge before publishing.  [default: gate]")
 @click.option(
     "--distill",
@@ -82,6 +82,7 @@ PATH = click.Path(path_type=Path)
     default=0,
     help="Updates that tune scales and biases on the rows that calibrate; slow. [default: none]",
 )
+@click.option("--rate", type=float, help="Learning rate of --distill. [default: 1e-4]")
 @click.option(
     "--trained",
     type=PATH,

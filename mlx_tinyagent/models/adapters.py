@@ -8,7 +8,7 @@ here, and the base model's fingerprint where the adapter names one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +24,7 @@ BASE_KEY = "base_fingerprint"  # in the configuration: the model it was trained 
 ACTIVE_KEY = "active"  # where it acts: on "all" tokens, or "after_blocks"
 SHIPPED = Path(__file__).parents[1] / "adapters"
 _LEAVES = ("lora_a", "lora_b", "m")  # m: magnitudes of DoRA
-_BASE = "base_layer"  # attribute of a merged layer: the layer it was before
+_BASE = "merged_base"  # attribute of a merged layer: where the layer it was before comes from
 
 
 def apply(model: nn.Module, folder: Path, *, base: str, dtype: str) -> dict[str, Any]:
@@ -109,25 +109,48 @@ def add_layers(model: nn.Module, config: dict[str, Any]) -> None:
     linear_to_lora_layers(model, layers, config["lora_parameters"], use_dora=dora)
 
 
-def merge(model: nn.Module) -> None:
+class Base:
+    """The base model's layers under merged ones: built anew when they are asked for, then kept.
+
+    Args:
+        build: Builds the base model.
+        names: Dotted paths of the layers.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], names: Collection[str]) -> None:
+        self._build = build
+        self._names = names
+        self._layers: dict[str, nn.Module] = {}
+
+    def layer(self, name: str) -> nn.Module:
+        """Return a layer of the base model."""
+        if not self._layers:
+            built = dict(self._build().named_modules())
+            self._layers = {each: built[each] for each in self._names}
+        return self._layers[name]
+
+
+def merge(model: nn.Module, build: Callable[[], nn.Module]) -> None:
     """Write adapters into the weights they act on, so that they cost a pass nothing.
 
     A pair of thin matrices beside every matrix costs little arithmetic but five more
-    operations each, which for a small model on a CPU take half as long as the model
-    itself. The layers as they were stay in memory for ``base_only``.
+    operations each. Prompt parts that are the base model's are on disk in all runs
+    but the first, so its weights are not kept for them.
 
     Args:
         model: mlx-lm's module, its weights dense; changed in place.
+        build: Builds the base model once more, for ``base_only``.
     """
     import mlx.core as mx
     from mlx.utils import tree_unflatten
 
-    for name, module in list(model.named_modules()):
-        if "lora_a" not in module:
-            continue
+    adapted = {name: module for name, module in model.named_modules() if "lora_a" in module}
+    base = Base(build, tuple(adapted))
+    while adapted:  # one by one, each freed before the next
+        name, module = adapted.popitem()
         merged = module.fuse(dequantize=True)
-        mx.eval(merged.parameters())  # one by one: what an addition needs is freed before the next
-        object.__setattr__(merged, _BASE, _bare(module))  # beside the parameters, not among them
+        mx.eval(merged.parameters())
+        object.__setattr__(merged, _BASE, (base, name))  # beside the parameters, not among them
         model.update_modules(tree_unflatten([(name, merged)]))
 
 
@@ -156,7 +179,8 @@ def base_only(model: nn.Module) -> Iterator[None]:
 def _bare(module: Any) -> Any:
     """Return the layer of the base model under an adapter layer."""
     if hasattr(module, _BASE):
-        return getattr(module, _BASE)
+        base, name = getattr(module, _BASE)
+        return base.layer(name)
     return module["linear" if "linear" in module else "embedding"]
 
 

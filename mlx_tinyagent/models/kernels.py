@@ -6,8 +6,8 @@ together. For training ``exp`` is a polynomial of plain arithmetic here (3 ns,
 relative error 2e-7), attention keeps what its gradient needs instead of
 computing it twice, and a fixed prefix costs no gradient. Serving has fewer
 rows, so that the number of operations counts: there it is one power of two
-(4 ns), and the query heads that share keys are rows of one matrix product. All
-of it is in float32.
+(4 ns), the query heads that share keys are rows of one matrix product, and the
+sines of RoPE are computed once for all layers. All of it is in float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def fast(model: nn.Module) -> Iterator[None]:
     Args:
         model: mlx-lm's module.
     """
-    with _swapped(model, scaled_dot_product_attention=_attention, swiglu=_swiglu):
+    makers = {"scaled_dot_product_attention": _attention, "swiglu": _swiglu}
+    module = sys.modules[type(model).__module__]
+    with _swapped([(module, name, make) for name, make in makers.items()]):
         yield
 
 
@@ -71,27 +73,34 @@ def serving(model: nn.Module) -> Iterator[None]:
     Args:
         model: mlx-lm's module.
     """
-    with _swapped(model, scaled_dot_product_attention=_serving_attention, swiglu=_serving_swiglu):
+    from mlx import nn as layers
+
+    makers = {"scaled_dot_product_attention": _serving_attention, "swiglu": _serving_swiglu}
+    module = sys.modules[type(model).__module__]
+    swaps: list[_Swap] = [(module, name, make) for name, make in makers.items()]
+    with _swapped([*swaps, (layers.RoPE, "__call__", _serving_rope)]):
         yield
+
+
+_Swap = tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 @contextlib.contextmanager
-def _swapped(model: nn.Module, **makers: Callable[..., Any]) -> Iterator[None]:
-    """Replace functions of the model's Python module by what is made of them, on a CPU."""
+def _swapped(swaps: Sequence[_Swap]) -> Iterator[None]:
+    """Replace functions of modules or classes by what is made of them, on a CPU."""
     import mlx.core as mx
 
-    module: Any = sys.modules[type(model).__module__]
-    originals: dict[str, Callable[..., Any]] = {}
+    originals: list[tuple[Any, str, Callable[..., Any]]] = []
     if mx.default_device() == mx.Device(mx.cpu):
-        for name, make in makers.items():
-            if hasattr(module, name):
-                originals[name] = getattr(module, name)
-                setattr(module, name, make(originals[name]))
+        for owner, name, make in swaps:
+            if hasattr(owner, name):
+                originals.append((owner, name, getattr(owner, name)))
+                setattr(owner, name, make(getattr(owner, name)))
     try:
         yield
     finally:
-        for name, original in originals.items():
-            setattr(module, name, original)
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 def _attention(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -305,3 +314,35 @@ def _serving_swiglu(original: Callable[..., Any]) -> Callable[..., Any]:
         return gate * x / (1.0 + mx.power(2.0, gate * -LOG2E))
 
     return swiglu
+
+
+def _serving_rope(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``nn.RoPE``'s call with its sines kept for the layers to come, else equal to the bit.
+
+    A layer's own take a dozen operations on a CPU, for queries and keys each.
+    """
+    import mlx.core as mx
+
+    tables: dict[tuple[Any, ...], tuple[mx.array, mx.array]] = {}
+
+    @functools.wraps(original)
+    def rope(self: Any, x: mx.array, offset: Any = 0) -> mx.array:
+        count, width = x.shape[-2:]
+        plain = isinstance(offset, int) and not self.traditional and self.dims == width
+        if not plain or x.dtype != mx.float32:
+            result: mx.array = original(self, x, offset=offset)
+            return result
+        half = width // 2
+        key = (width, self.base, self.scale, count, offset)
+        if key not in tables:  # what becomes of ones and zeros tells cosines and sines
+            unit = mx.concatenate([mx.ones((1, 1, count, half)), mx.zeros((1, 1, count, half))], -1)
+            turned = original(self, unit, offset=offset)
+            cosines, sines = turned[..., :half], turned[..., half:]
+            tables[key] = (
+                mx.concatenate([cosines, cosines], axis=-1),
+                mx.concatenate([-sines, sines], axis=-1),
+            )
+        cosines, sines = tables[key]
+        return x * cosines + mx.concatenate([x[..., half:], x[..., :half]], axis=-1) * sines
+
+    return rope

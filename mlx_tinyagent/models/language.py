@@ -143,7 +143,7 @@ def load(
         adapter = Path(adapter)
         adapter_config = adapters.apply(model, adapter, base=identity, dtype=chosen)
         if merge and device.name == "cpu" and chosen == "float32":
-            adapters.merge(model)
+            adapters.merge(model, lambda: _build_again(folder, device, chosen, identity))
     return LanguageModel(
         name=str(name_or_path),
         folder=folder,
@@ -253,6 +253,13 @@ def _build(folder: Path, device: Device, dtype: DtypeName) -> nn.Module:
     except _MISFITS as error:
         raise ModelError(f"{folder} cannot be loaded: {_one_line(error)}") from error
     return model
+
+
+def _build_again(folder: Path, device: Device, dtype: DtypeName, identity: str) -> nn.Module:
+    """Build a model once more, if its folder still holds the same one."""
+    if fingerprint(folder) != identity:
+        raise ModelError(f"{folder} has changed since the model was loaded; start anew")
+    return _build(folder, device, dtype)
 
 
 def unpack(model: nn.Module, dtype: mx.Dtype) -> None:

@@ -3,7 +3,9 @@
 The packed numbers stay; scale and bias of every group are tuned by the KL from
 the original's distribution before every plan token, under the served layout and
 with the adapter that serves. Weights are unpacked inside the pass, so that the
-products are dense: a CPU multiplies packed weights one number at a time.
+products are dense: a CPU multiplies packed weights one number at a time. Only
+what goes into each block is kept for the way back, on which the block is passed
+again: memory is that of the weights and one block.
 
 Source:
     mlx-lm's DWQ (``mlx_lm.quant.dwq``) learns the same numbers; here relative to
@@ -24,7 +26,7 @@ from mlx_tinyagent.models import kernels
 from mlx_tinyagent.models.blockwise import Blockwise, linear_layers, replace_layers
 from mlx_tinyagent.models.folder import fingerprint
 from mlx_tinyagent.quantize.packing import AFFINE_BITS
-from mlx_tinyagent.quantize.walk import Layout, advance
+from mlx_tinyagent.quantize.walk import Layout, States, advance
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 BATCH = 4  # rows per update
 EVERY = 10  # updates between looks at the rows that decide
+WARMUP = 10  # updates until the full rate: Adam's first steps move everything at once
 SAVE = 5  # updates between checkpoints
 VALID = 0.2  # share of the rows that decide which state is kept
 STATE = "state.safetensors"
@@ -59,7 +62,8 @@ def distill(
     Args:
         folder: The quantized model; its weights are rewritten at the end.
         adapter: Adapter that serves it.
-        rows: Rows to learn from; a fifth of them decides what is kept.
+        rows: Rows to learn from; a fifth of them decides what is kept,
+            the state before the first update included.
         reference: What the original thinks before every plan token of these rows.
         config: Updates, rate and seed.
         checkpoint: Folder of the state of a run that was cut off; goes on from
@@ -105,7 +109,6 @@ class _Run:
         blocks: bool,
     ) -> None:
         import mlx.core as mx
-        from mlx import nn as kinds
         from mlx import optimizers
 
         self.config = config
@@ -127,11 +130,8 @@ class _Run:
             replace_layers(block, layers)
             self.blocks.append(block)
             self.held.append(list(layers.values()))
-        make: Any = kinds.Module
-        self.shell = make()
-        self.shell.groups = list(self.groups.values())
         self.optimizer: Any = optimizers.Adam(learning_rate=config.rate, bias_correction=True)
-        self.optimizer.init(self.shell.trainable_parameters())
+        self.optimizer.init(self._tree())
         order = np.random.default_rng(config.seed).permutation(len(rows.rows)).tolist()
         count = max(1, round(VALID * len(order)))
         self.valid, self.train = order[:count], order[count:] or order
@@ -147,25 +147,81 @@ class _Run:
             for leaf in ("by", "shift")
         }
 
+    def _tree(self) -> dict[str, list[dict[str, mx.array]]]:
+        """Return what is tuned, as the optimizer wants it."""
+        return {"groups": [{"by": g.by, "shift": g.shift} for g in self.groups.values()]}
+
     def update(self) -> None:
         """Learn from a few rows."""
         import mlx.core as mx
-        from mlx import nn as kinds
 
-        batch = self._batch(self.step)
         with kernels.fast(self.model.module):
-            grad: Any = kinds.value_and_grad(self.shell, lambda: self._loss(batch))
-            loss, slopes = grad()
-            self.optimizer.update(self.shell, slopes)
-            mx.eval(loss, self.shell.parameters(), self.optimizer.state)
+            slopes = self._slopes(self._batch(self.step))
+        self.optimizer.learning_rate = self.config.rate * min(1.0, (self.step + 1) / WARMUP)
+        tuned = self.optimizer.apply_gradients({"groups": slopes}, self._tree())
+        mx.eval(tuned, self.optimizer.state)
+        for group, found in zip(self.groups.values(), tuned["groups"], strict=True):
+            group.by, group.shift = found["by"], found["shift"]
         self.step += 1
+
+    def _slopes(self, numbers: Sequence[int]) -> list[dict[str, mx.array]]:
+        """Return the gradient of the mean KL of some rows, per matrix in the order of blocks."""
+        import mlx.core as mx
+
+        layout, inputs = self._forward(numbers, keep=True)
+        final = inputs.pop()
+
+        def loss(lines: list[mx.array]) -> mx.array:
+            return self._kl(numbers, States(final.header, final.tools, lines), layout)
+
+        slope = States(None, {}, mx.grad(loss)(final.rows))  # type: ignore[arg-type]
+        mx.eval(slope.rows)
+        found: list[dict[str, mx.array]] = []
+        for index in reversed(range(len(self.blocks))):
+            own, slope = self._back(index, inputs.pop(), slope, layout)
+            found = own + found
+        return found
+
+    def _back(
+        self, index: int, states: States, slope: States, layout: Layout
+    ) -> tuple[list[dict[str, mx.array]], States]:
+        """Pass one block again, and its gradient back."""
+        import mlx.core as mx
+
+        groups, names = self.held[index], list(states.tools)
+
+        def inner(
+            tuned: list[dict[str, mx.array]],
+            header: mx.array,
+            tools: list[mx.array],
+            lines: list[mx.array],
+        ) -> mx.array:
+            for group, values in zip(groups, tuned, strict=True):
+                group.hold(values["by"], values["shift"])
+            before = States(header, dict(zip(names, tools, strict=True)), lines)
+            after = advance(self.blocks[index], before, layout, adapted=self.model.after_blocks)
+            pairs = list(zip(after.rows, slope.rows, strict=True))
+            if slope.tools:
+                pairs += [(after.tools[name], slope.tools[name]) for name in names]
+            if slope.header is not None:
+                pairs.append((after.header, slope.header))
+            return sum((mx.sum(out * wanted) for out, wanted in pairs), mx.array(0.0))
+
+        tuned = [{"by": group.by, "shift": group.shift} for group in groups]
+        tools = [states.tools[name] for name in names]
+        wanted = (0, 1, 2, 3) if tuned else (1, 2, 3)
+        found: Any = mx.grad(inner, argnums=wanted)(tuned, states.header, tools, states.rows)
+        own, header, before, rows = found if tuned else ([], *found)
+        mx.eval(own, header, before, rows)
+        for group in groups:
+            group.release()
+        return own, States(header, dict(zip(names, before, strict=True)), rows)
 
     def look(self) -> None:
         """Measure on the rows that decide, and keep the state if it is the best."""
         with kernels.fast(self.model.module):
             total = sum(
-                float(np.array(self._loss([number]))) * len(self.rows.rows[number].plan)
-                for number in self.valid
+                self._measured(number) * len(self.rows.rows[number].plan) for number in self.valid
             )
         self.seen.append(total / sum(len(self.rows.rows[number].plan) for number in self.valid))
         if self.seen[-1] == min(self.seen):
@@ -181,18 +237,26 @@ class _Run:
             found.append(self.train[int(epoch.permutation(count)[place % count])])
         return found
 
-    def _loss(self, numbers: Sequence[int]) -> mx.array:
-        """Return the mean KL before the plan tokens of some rows."""
-        import mlx.core as mx
-
+    def _forward(self, numbers: Sequence[int], *, keep: bool) -> tuple[Layout, list[States]]:
+        """Pass some rows; returns what went into each block if it is kept, and the last states."""
         chosen: list[Row] = [self.rows.rows[number] for number in numbers]
         layout = Layout(rows=self.rows.only(chosen), blocks=self.side_by_side)
         look_up: Any = self.model.embedding()
         states = layout.start(look_up)
+        kept = [states]
         for block, groups in zip(self.blocks, self.held, strict=True):
             for group in groups:
-                group.hold()
+                group.hold(group.by, group.shift)
             states = advance(block, states, layout, adapted=self.model.after_blocks)
+            for group in groups:
+                group.release()
+            kept = [*kept, states] if keep else [states]
+        return layout, kept
+
+    def _kl(self, numbers: Sequence[int], states: States, layout: Layout) -> mx.array:
+        """Return the mean KL before the plan tokens, from the states after the last block."""
+        import mlx.core as mx
+
         norm: Any = self.model.norm()
         head: Any = self.model.head()
         total, tokens = mx.array(0.0), 0
@@ -202,6 +266,11 @@ class _Run:
             total = total + mx.sum(mx.exp(wanted) * (wanted - found))
             tokens += line.shape[0]
         return total / tokens
+
+    def _measured(self, number: int) -> float:
+        """Return the KL of one row."""
+        layout, kept = self._forward([number], keep=False)
+        return float(np.array(self._kl([number], kept[-1], layout)))
 
     def save(self, path: Path, key: str) -> None:
         """Write the state, all of it or nothing."""
@@ -314,13 +383,17 @@ def _tunable(stored: dict[str, mx.array], name: str, bits: int, layer: Any) -> n
             """Return scales and biases: both move in units of the scale."""
             return scales * (1.0 + by), biases + scales * shift
 
-        def hold(self) -> None:
-            """Unpack once for all that passes until the next time."""
-            self._weight = unpack(self.by, self.shift)
+        def hold(self, by: mx.array, shift: mx.array) -> None:
+            """Unpack once for all that passes from here on."""
+            self._weight = unpack(by, shift)
+
+        def release(self) -> None:
+            """Let go of what was unpacked."""
+            self._weight = None
 
         def __call__(self, x: mx.array) -> mx.array:
-            weight: mx.array = self._weight
-            out = x @ weight.T
+            weight: Any = self._weight
+            out: mx.array = x @ weight.T
             return out if self._bias is None else out + self._bias
 
     make: Any = Groups  # mlx-lm's base class has no annotations

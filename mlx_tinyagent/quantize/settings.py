@@ -45,10 +45,10 @@ class QuantizeConfig:
     rows: int = 32
     sensitivity_rows: int = 8
     gate_rows: int = 40
-    max_kl: float = 0.15
+    max_kl: float = 0.05
     max_drop: float = 1.5
     distill: int = 0
-    rate: float = 3e-3
+    rate: float = 1e-4
     seed: int = 0
 
     def __post_init__(self) -> None:

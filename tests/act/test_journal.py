@@ -100,12 +100,14 @@ class TestEntries:
             about = {"run": run, "step": step, "key": f"k{step}"}
             journal.append("intent", **about, details={"tool": "send_sms"})  # type: ignore[arg-type]
             if status:
-                journal.append("outcome", **about, status=status)  # type: ignore[arg-type]
+                found_out = {"settled": True}
+                journal.append("outcome", **about, status=status, details=found_out)  # type: ignore[arg-type]
             journal.append("intent", **about, details={"tool": "send_sms"})  # type: ignore[arg-type]
 
         (found,) = journal.runs()
 
         assert [step.status for step in found.steps.values()] == ["ok", "begun", "begun"]
+        assert [step.is_open for step in found.steps.values()] == [False, True, True]
 
     def test_a_failed_step_is_an_outcome(self, host: Host, journal: Journal) -> None:
         """And the run is at its end."""

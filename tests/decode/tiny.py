@@ -223,7 +223,7 @@ TOOLSETS: dict[str, ToolSet] = {
 }
 
 
-def write_adapter(folder: Path, base: Path, *, active: str) -> Path:
+def write_adapter(folder: Path, base: Path, *, active: str, seed: int = 7) -> Path:
     """Write a random LoRA adapter for a model; ``active`` says on which tokens it acts."""
     import mlx.core as mx
 
@@ -235,7 +235,7 @@ def write_adapter(folder: Path, base: Path, *, active: str) -> Path:
     parameters = {"rank": 4, "scale": 4.0, "dropout": 0.0, "keys": layers}
     config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
     add_layers(model, config)
-    key = mx.random.key(7)
+    key = mx.random.key(seed)
     shapes = {name: value.shape for name, value in adapter_parameters(model).items()}
     folder.mkdir()
     mx.save_safetensors(

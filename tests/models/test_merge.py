@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 
 from mlx_tinyagent.decode.drafts import Drafter
 from mlx_tinyagent.decode.engine import Engine
-from mlx_tinyagent.models import adapters
+from mlx_tinyagent.errors import ModelError
+from mlx_tinyagent.models import adapters, language
 from mlx_tinyagent.models.forward import hidden_states, logits, serve
 from mlx_tinyagent.models.language import LanguageModel, load
 from mlx_tinyagent.prompt import render
@@ -72,6 +75,34 @@ def test_a_merged_adapter_can_be_taken_out(
         fail()
 
     assert mx.array_equal(serve(model, IDS, None), before)
+
+
+def test_the_base_is_read_again_once_and_only_when_needed(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by planning, once by prompt parts, and not from a folder that has changed."""
+    folder = write_adapter(tmp_path / "adapter", base, active="after_blocks")
+    moved = tmp_path / "model"
+    shutil.copytree(base, moved)
+    models = [load(moved, adapter=folder) for _ in range(2)]
+    built: list[Path] = []
+    real = language._build
+
+    def counted(source: Path, *others: Any) -> Any:
+        built.append(source)
+        return real(source, *others)
+
+    monkeypatch.setattr(language, "_build", counted)
+    serve(models[0].model, IDS, None)
+    assert not built
+    for _ in range(2):
+        with models[0].prefix_weights():
+            pass
+    assert built == [moved]
+
+    shutil.copy(write_model(tmp_path / "other", seed=1) / "model.safetensors", moved)
+    with pytest.raises(ModelError, match="has changed"), models[1].prefix_weights():
+        pass
 
 
 def test_only_an_adapter_after_the_blocks_stays_out_of_them(

@@ -116,6 +116,29 @@ def test_swiglu_equals_mlx(tiny: LanguageModel, llama: Any) -> None:
     assert half.dtype == mx.bfloat16
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_rope_equals_mlx_to_the_bit(tiny: LanguageModel, heads: int) -> None:
+    """At one and at many positions; other kinds of it are MLX's own."""
+    from mlx import nn
+
+    x = mx.random.normal((2, heads, 7, 16), key=mx.random.key(0))
+    ropes = [
+        nn.RoPE(16, base=100000),
+        nn.RoPE(16, base=100000, scale=0.25),
+        nn.RoPE(8),
+        nn.RoPE(16, traditional=True),
+    ]
+    offsets = [0, 650, mx.array([3, 40])]
+    wanted = [rope(x, offset=offset) for rope in ropes for offset in offsets]
+
+    with kernels.serving(tiny.model):
+        found = [rope(x, offset=offset) for rope in ropes for offset in offsets]
+        again = [rope(x, offset=offset) for rope in ropes for offset in offsets]
+
+    assert all(mx.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert all(mx.array_equal(a, b) for a, b in zip(again, wanted, strict=True))
+
+
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_a_model_serves_as_mlx_computes(tiny: LanguageModel, count: int) -> None:
     """Hidden states after a prefix, and of a whole sequence without a cache: equal to 1e-5."""
@@ -140,7 +163,9 @@ def test_a_model_serves_as_mlx_computes(tiny: LanguageModel, count: int) -> None
 
 def test_mlx_lm_gets_its_functions_back(tiny: LanguageModel, llama: Any) -> None:
     """After the block, and after an error inside it, baselines run mlx-lm's own code."""
-    before = llama.scaled_dot_product_attention, llama.swiglu
+    from mlx import nn
+
+    before = llama.scaled_dot_product_attention, llama.swiglu, nn.RoPE.__call__
 
     def fail() -> None:
         with kernels.serving(tiny.model):
@@ -151,7 +176,7 @@ def test_mlx_lm_gets_its_functions_back(tiny: LanguageModel, llama: Any) -> None
         fail()
     serve(tiny.model, mx.array([[1, 2]]), None)
 
-    assert (llama.scaled_dot_product_attention, llama.swiglu) == before
+    assert (llama.scaled_dot_product_attention, llama.swiglu, nn.RoPE.__call__) == before
 
 
 def test_a_module_without_these_functions_serves_too(tmp_path: Path) -> None:

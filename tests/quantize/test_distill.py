@@ -25,7 +25,14 @@ from mlx_tinyagent.tools.base import ToolSet
 
 Say = Callable[[str, int, int], None]
 LOW = QuantizeConfig(
-    bits=3, recipe="uniform", method="round", rows=12, gate_rows=6, max_kl=9.0, distill=12
+    bits=3,
+    recipe="uniform",
+    method="round",
+    rows=12,
+    gate_rows=6,
+    max_kl=9.0,
+    distill=12,
+    rate=3e-3,
 )
 
 
@@ -76,6 +83,18 @@ def test_the_adapter_beside_belongs_to_the_tuned_weights(job: Job, say: Say) -> 
     assert not job.out.with_name(job.out.name + DISTILLING).exists()
 
 
+def test_a_rate_that_only_harms_changes_nothing(job: Job, say: Say) -> None:
+    """The state before the first update is one of those that may be kept."""
+    run(replace(job, config=replace(LOW, distill=0)), say)
+    before = weights(job.out)
+
+    found = run(replace(job, config=replace(LOW, distill=2, rate=5.0)), say)
+
+    assert found["distilled"][0] == min(found["distilled"])
+    for name, value in weights(job.out).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
 def test_a_run_that_was_cut_off_goes_on(
     job: Job, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -123,7 +142,7 @@ def test_a_state_of_another_run_is_not_taken(
         if stage == "distilling":
             steps.append(done)
 
-    run(replace(job, config=replace(LOW, rate=1e-3)), count)
+    run(replace(job, config=replace(LOW, rate=2e-3)), count)
     assert steps[0] == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,12 @@ def test_a_known_plan_changes_nothing(
     model: Path, few_tools: ToolSet, items: list[Item], say: Say
 ) -> None:
     """The own plan, one that parts from it, and nonsense give the same plans."""
-    plain = written(model, None, few_tools, items, say)
+    seen: list[dict[str, Any]] = []
+    plain = written(model, None, few_tools, items, say, each=seen.append)
     own = [row["prediction"]["text"] for row in plain]
     others = [text.replace("(", "(x", 1) for text in own[:2]] + ["no plan at all"]
 
+    assert seen == plain
     assert [row["prediction"]["error"] for row in plain] == [None] * 3
     assert written(model, None, few_tools, items, say, known=own) == plain
     assert written(model, None, few_tools, items, say, known=others) == plain

@@ -104,10 +104,10 @@ def test_stop_ends_a_run(browser: Browser, live: Live) -> None:
 @pytest.mark.slow
 def test_a_question_can_be_answered(browser: Browser, live: Live, tmp_path: Path) -> None:
     """By one of the offered answers."""
-    live.script.plans["x"] = PLAN.replace("tomorrow at 3pm", "someday")
+    live.script.plans["go"] = PLAN.replace("tomorrow at 3pm", "someday")
     browser.open(f"{live.address}/#{TOKEN}")
 
-    submit(browser, "x")
+    submit(browser, "go")
     browser.wait("!find('question').hidden")
     browser.screenshot(tmp_path / "question.png")
     browser.evaluate("document.querySelector('#choices button').click(); true")

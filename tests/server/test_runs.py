@@ -148,17 +148,17 @@ def test_one_request_at_a_time(planned: Live) -> None:
 def test_conversations_are_apart(planned: Live) -> None:
     """What one client said is no history of another's."""
     for conversation in ("a", "b", "a"):
-        with watching(planned, f"hello {conversation}", conversation) as watch:
+        with watching(planned, f"say it again {conversation}", conversation) as watch:
             watch.until("reply")
 
     told = [[turn.query for turn in request.history] for request in planned.script.requests]
-    assert told == [[], [], ["hello a"]]
+    assert told == [[], [], ["say it again a"]]
 
 
 def test_a_question_is_asked_and_answered(planned: Live, store: Store) -> None:
     """A date that cannot be read is asked for; the answer is read like any phrase."""
-    planned.script.plans["x"] = PLAN.replace("tomorrow at 1pm", "someday")
-    with watching(planned, "x") as watch:
+    planned.script.plans["go"] = PLAN.replace("tomorrow at 1pm", "someday")
+    with watching(planned, "go") as watch:
         asked = watch.until("question")
         wrong = {"run": watch.run, "number": asked["number"] + 1, "answer": "x"}
         assert planned.post("/answer", wrong)[0] == 400
@@ -172,8 +172,8 @@ def test_a_question_is_asked_and_answered(planned: Live, store: Store) -> None:
 
 def test_text_that_hides_is_shown(planned: Live) -> None:
     """Control and direction characters of a title are written out, not obeyed."""
-    planned.script.plans["x"] = PLAN.replace("lunch with Ana", "\u202egnp.exe \u0007")
-    with watching(planned, "x") as watch:
+    planned.script.plans["go"] = PLAN.replace("lunch with Ana", "\u202egnp.exe \u0007")
+    with watching(planned, "go") as watch:
         shown = watch.until("approval")
 
     assert "\u202e" not in json.dumps(shown, ensure_ascii=False)

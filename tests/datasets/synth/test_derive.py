@@ -130,7 +130,7 @@ def test_two_people_or_kinds_are_two_calls_that_share_the_rest(rows: list[Exampl
 
 
 def test_no_refusal_asks_for_what_a_derived_tool_does(rows: list[Example]) -> None:
-    """ "Delete the ticket" lacks something; it is not beyond the tools."""
+    """What "delete the ticket" lacks is which one; it is not beyond the tools."""
     near = [row.query.lower() for row in rows if row.source == "synth/near"]
     assert near
     for query in near:
@@ -147,7 +147,7 @@ def test_what_may_be_empty_is_not_asked_for(rows: list[Example]) -> None:
 
 
 def test_a_choice_is_said_as_people_say_it(rows: list[Example]) -> None:
-    """ "direct visits" for ``visits_direct``; the plan holds the choice."""
+    """As "direct visits" for ``visits_direct``; the plan holds the choice."""
     queries = [
         row.query.lower()
         for row in rows
