@@ -384,7 +384,8 @@ class Session:
                 what = f"'{about}'" if about else step.tool.replace("_", " ")
                 text = f"I cannot read {phrase!r} as a date. " if phrase else ""
                 said = ask(Question(text=f"{text}When is {what}?", choices=moments(now)))
-                if said and resolve(said, now) is not None:
+                moment = resolve(said, now) if said else None
+                if said and moment is not None and not moment.unread:
                     place = next(i for i, p in enumerate(tool.params) if p.name == name)
                     plan = edited(plan, step.id, place, said)
         return plan

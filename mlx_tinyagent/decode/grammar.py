@@ -124,6 +124,7 @@ class _Builder:
         self._returned = {tool.returns for tool in tools}
         self._options = options
         self._sources = _clip(sources)
+        self._attaches = False  # whether the tool that is being written takes files
         self._rules: dict[str, str] = {}
 
     def lines(self) -> list[str]:
@@ -136,6 +137,7 @@ class _Builder:
     def call(self, tool: Tool) -> str | None:
         """Return the ways to call a tool; None while a step that gives it a value is missing."""
         parts = [_text(f"{tool.name}(")]
+        self._attaches = any(param.entity == "file" for param in tool.params)
         for index, param in enumerate(tool.params):
             if index:
                 parts.append(_text(", "))
@@ -191,7 +193,7 @@ class _Builder:
                 written = [self.rule("TEXT")]
             case Kind.TEMPLATE:
                 written = [self.template(param)]
-        return written + [_text(f'"${step.id}"') for step in self._readable(param.accepts)]
+        return written + [_text(f'"${step.id}"') for step in self._readable(param)]
 
     def looked_up(self, param: Param) -> bool:
         """Whether an offered tool finds what the argument takes: then a mere name will not do."""
@@ -230,7 +232,7 @@ class _Builder:
         return [name]
 
     def template(self, param: Param) -> str:
-        readable = [str(step.id) for step in self._readable(param.accepts)]
+        readable = [str(step.id) for step in self._readable(param)]
         ref = r"|\$\{(" + "|".join(readable) + r")\}" if readable else ""
         body = f'"\\"" {_free_text(ref)} "\\""'
         return self.add(f"TEMPLATE_{_key(body).upper()}", body)
@@ -245,7 +247,11 @@ class _Builder:
         }
         return self.add(name, bodies[name])
 
-    def _readable(self, accepts: frozenset[Type]) -> list[Written]:
+    def _readable(self, param: Param) -> list[Written]:
+        """Return the steps whose value may stand here; a file is attached where that can be."""
+        accepts = param.accepts
+        if self._attaches and param.entity is None:
+            accepts -= {Type.PATH}
         return [step for step in self._written if step.tool.returns in accepts]
 
 

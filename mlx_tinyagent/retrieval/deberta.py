@@ -138,7 +138,8 @@ class DebertaRetriever:
             always=offered,
             abstain=abstain,
         )
-        if abstain and no_tool is not None and not known.others and not known.void:
+        silent = abstain and self._silent is not None and found.any_tool < self._silent.tau
+        if silent and not known.others and not known.void:
             retrieved = replace(retrieved, none=True)
         return Explanation(
             retrieved=retrieved,
@@ -159,6 +160,12 @@ class DebertaRetriever:
             return {}
         no_tool = found.no_tool()
         return {group: (found.threshold(group, self.miss), no_tool) for group in GROUPS}
+
+    @cached_property
+    def _silent(self) -> Threshold | None:
+        """Threshold below which nothing is planned; None without a calibration."""
+        found = self.calibration
+        return None if found is None else found.silent()
 
     def _about(self, tools: ToolSet) -> _Known:
         """Return what the classifier knows of a tool set, found out once."""

@@ -36,6 +36,9 @@ MISS = {"short": Fraction(1, 20), "long": Fraction(1, 20)}
 """Accepted share of incomplete requests: about as much as the labels allow, of which a few in
 a hundred are wrong."""
 NO_TOOL_MISS = Fraction(1, 20)
+SILENT_MISS = Fraction(1, 50)
+"""Accepted share of requests that need a tool and are not even planned: rarer than the hint,
+since a needless plan is shown before it runs and a missing one is lost."""
 STRANGE = Fraction(1, 200)  # of the calibration requests are called unlike the others
 _DIGITS = 6
 
@@ -84,9 +87,14 @@ class Calibration:
         each: compound requests need a tool so plainly that a threshold of their
         own would call any other long request one that needs none.
         """
-        found = [
-            pac_threshold(self.needs[group], self.no_tool_miss, self.confidence) for group in GROUPS
-        ]
+        return self._no_tool(self.no_tool_miss)
+
+    def silent(self) -> Threshold:
+        """Return the threshold below which a request is not planned at all."""
+        return self._no_tool(min(self.no_tool_miss, SILENT_MISS))
+
+    def _no_tool(self, miss: Fraction) -> Threshold:
+        found = [pac_threshold(self.needs[group], miss, self.confidence) for group in GROUPS]
         enough = [one for one in found if one.n]
         return min(enough or found, key=lambda one: one.tau)
 

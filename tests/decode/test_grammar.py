@@ -184,6 +184,7 @@ def test_references_name_earlier_steps_that_fit(
 
 SMS = '{}send_sms([{}], "Late")\n{}. join()'
 PHONE = '1. get_phone_number("Ana")\n'
+FILE = '1. open_and_get_file_path("plan")\n'
 
 
 @pytest.mark.parametrize(
@@ -197,6 +198,9 @@ PHONE = '1. get_phone_number("Ana")\n'
         ("text +1 (415) 555 2671.", SMS.format("1. ", '"+1 (415) 555 2671"', 2), True),
         ("send ~/a.pdf", '1. summarize_pdf("~/a.pdf")\n2. join()', True),
         ("send the report", '1. summarize_pdf("the report")\n2. join()', False),
+        ("mail the plan", FILE + '2. reply_to_email([], "", ["$1"])\n3. join()', True),
+        ("mail the plan", FILE + '2. reply_to_email([], "$1", [])\n3. join()', False),
+        ("note the plan", FILE + '2. create_note("plan", "$1", "")\n3. join()', True),
         ("mail b.c@x.org, ok", '1. reply_to_email(["b.c@x.org"], "", [])\n2. join()', True),
         ("mail b.c@x.org, ok", '1. reply_to_email(["mail"], "", [])\n2. join()', False),
     ],
