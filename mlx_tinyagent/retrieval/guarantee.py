@@ -36,7 +36,7 @@ MISS = {"short": Fraction(1, 20), "long": Fraction(1, 20)}
 """Accepted share of incomplete requests: about as much as the labels allow, of which a few in
 a hundred are wrong."""
 NO_TOOL_MISS = Fraction(1, 20)
-SILENT_MISS = Fraction(1, 50)
+SILENT_MISS = Fraction(1, 25)
 """Accepted share of requests that need a tool and are not even planned: rarer than the hint,
 since a needless plan is shown before it runs and a missing one is lost."""
 STRANGE = Fraction(1, 200)  # of the calibration requests are called unlike the others
