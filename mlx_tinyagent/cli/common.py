@@ -20,6 +20,7 @@ from mlx_tinyagent.errors import ContextError, InputError, TinyAgentError
 if TYPE_CHECKING:
     from mlx_tinyagent.agent.agent import Agent
     from mlx_tinyagent.agent.planner import Planner
+    from mlx_tinyagent.decode.tiers import TierName
     from mlx_tinyagent.models.language import LanguageModel
     from mlx_tinyagent.retrieval.base import Retriever
     from mlx_tinyagent.tools.backend import Backend
@@ -278,14 +279,28 @@ def make_retriever(kind: str, classifier: Path | None = None) -> Retriever:
 
 
 def make_planner(
-    model: LanguageModel, tools: ToolSet, retrieval: str = "on", classifier: Path | None = None
+    model: LanguageModel,
+    tools: ToolSet,
+    retrieval: str = "on",
+    classifier: Path | None = None,
+    tier: TierName | None = None,
 ) -> Planner:
-    """Put a planner together: engine with its disk cache, tools, retriever."""
+    """Put a planner together: engine with its disk cache, tools, retriever.
+
+    Args:
+        model: The model.
+        tools: Enabled tools.
+        retrieval: How tools are chosen.
+        classifier: Folder of a classifier of one's own.
+        tier: Where the prompt before the tail comes from; None for what the model's
+            adapter was trained for.
+    """
     from mlx_tinyagent.agent.planner import Planner
-    from mlx_tinyagent.decode.engine import Engine
+    from mlx_tinyagent.decode.engine import Engine, EngineOptions
     from mlx_tinyagent.decode.store import KVStore
 
-    engine = Engine(model, store=KVStore(paths().cache / "kv", model))
+    options = None if tier is None else EngineOptions(tier=tier)
+    engine = Engine(model, store=KVStore(paths().cache / "kv", model), options=options)
     return Planner(engine, tools, make_retriever(retrieval, classifier))
 
 

@@ -28,6 +28,7 @@ from mlx_tinyagent.errors import InputError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlx_tinyagent.decode.tiers import TierName
     from mlx_tinyagent.evaluate.harness import Predict
     from mlx_tinyagent.evaluate.harness_compare import Comparison
     from mlx_tinyagent.evaluate.harness_items import Item, Items
@@ -86,6 +87,11 @@ seed_option = click.option(
     help="Offer retrieved tools, all, or the row's own.",
 )
 @classifier_option
+@click.option(
+    "--tier",
+    type=click.Choice(["exact", "blocks"]),
+    help="Prompt as one sequence, or in blocks. [default: what the adapter was trained for]",
+)
 @click.option(
     "--planner",
     "kind",
@@ -147,6 +153,7 @@ class PlanJob:
     resume: bool
     rows: int = 1
     classifier: Path | None = None
+    tier: TierName | None = None
 
 
 def run_plans(job: PlanJob, predict: Predict | None = None) -> dict[str, Any]:
@@ -255,7 +262,7 @@ def _from_model(job: PlanJob, items: Items, tools: ToolSet) -> tuple[Predict, di
     from mlx_tinyagent.prompt.render import FORMAT
 
     loaded = load_model(job.model, job.adapter)
-    planner = make_planner(loaded, tools, job.retrieval, job.classifier)
+    planner = make_planner(loaded, tools, job.retrieval, job.classifier, job.tier)
     rows = {
         item.id: Row(
             id=item.id,
@@ -280,6 +287,7 @@ def _from_model(job: PlanJob, items: Items, tools: ToolSet) -> tuple[Predict, di
         "dtype": loaded.dtype,
         "prompt": FORMAT,
         **({"classifier": job.classifier.name} if job.classifier else {}),
+        **({"tier": job.tier} if job.tier else {}),
     }
 
 

@@ -242,7 +242,7 @@ class TestRows:
         monkeypatch.setattr(
             batch,
             "make_planner",
-            lambda model, tools, retrieval="on", classifier=None: Backwards(tools, plans),
+            lambda model, tools, *_: Backwards(tools, plans),
         )
         return taken
 
