@@ -114,6 +114,10 @@ class KVStore:
         whole = json.dumps({**self._identity, "path": list(path), "tokens": ids}, sort_keys=True)
         return hashlib.sha256(whole.encode()).hexdigest()
 
+    def has(self, key: str) -> bool:
+        """Whether there is a file of that key; what is in it is seen when it is loaded."""
+        return (self.folder / f"{key}.safetensors").is_file()
+
     def load(self, key: str) -> SegmentKV | None:
         """Return a segment, or None if there is none that can be trusted."""
         file = self.folder / f"{key}.safetensors"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -182,17 +183,18 @@ class BlockTier:
     def open(self, segments: Sequence[Segment], ids: Sequence[Sequence[int]]) -> Opened:
         """Return a cache that holds these segments, the first being the header."""
         costs: list[int] = []
-        header = self._get(segments[0], ids[0], None, costs)
-        blocks = [
-            self._get(segment, tokens, (segments[0], ids[0], header), costs)
-            for segment, tokens in zip(segments[1:], ids[1:], strict=True)
-        ]
-        touched = sum(kv.nbytes for kv in (header, *blocks))
-        if self._repair:
-            cache: list[Any] = self._repaired(header, blocks, ids[1:], costs)
-        else:
-            position = tail_position(header.tokens, [block.tokens for block in blocks])
-            cache = list(side_by_side([header, *blocks], position=position))
+        with self._weights(segments, ids):
+            header = self._get(segments[0], ids[0], None, costs)
+            blocks = [
+                self._get(segment, tokens, (segments[0], ids[0], header), costs)
+                for segment, tokens in zip(segments[1:], ids[1:], strict=True)
+            ]
+            touched = sum(kv.nbytes for kv in (header, *blocks))
+            if self._repair:
+                cache: list[Any] = self._repaired(header, blocks, ids[1:], costs)
+            else:
+                position = tail_position(header.tokens, [block.tokens for block in blocks])
+                cache = list(side_by_side([header, *blocks], position=position))
         return Opened(cache, sum(costs), len(costs), touched)
 
     def positions(self, ids: Sequence[Sequence[int]]) -> int:
@@ -204,9 +206,10 @@ class BlockTier:
     def build(self, segments: Sequence[Segment], ids: Sequence[Sequence[int]]) -> int:
         """Compute and store what is missing; returns the number of blocks computed."""
         costs: list[int] = []
-        header = self._get(segments[0], ids[0], None, costs)
-        for segment, tokens in zip(segments[1:], ids[1:], strict=True):
-            self._get(segment, tokens, (segments[0], ids[0], header), costs)
+        with self._weights(segments, ids):
+            header = self._get(segments[0], ids[0], None, costs)
+            for segment, tokens in zip(segments[1:], ids[1:], strict=True):
+                self._get(segment, tokens, (segments[0], ids[0], header), costs)
         return len(costs)
 
     def place(self, segments: Sequence[Segment], ids: Sequence[Sequence[int]]) -> None:
@@ -222,6 +225,25 @@ class BlockTier:
         for segment, tokens in zip(segments[1:], ids[1:], strict=True):
             key = self._store.key([segments[0].digest, segment.digest], [*ids[0], *tokens])
             self._store.save(key, header.zeros(len(tokens)).halved())
+
+    def _weights(
+        self, segments: Sequence[Segment], ids: Sequence[Sequence[int]]
+    ) -> AbstractContextManager[None]:
+        """Put the base model's weights in place once for all that is to be computed, if any is."""
+        if self._repair:
+            return self._model.prefix_weights()
+        head, first = segments[0].digest, list(ids[0])
+        paths = [([head], first)] + [
+            ([head, segment.digest], [*first, *tokens])
+            for segment, tokens in zip(segments[1:], ids[1:], strict=True)
+        ]
+        for path, tokens in paths:
+            kept = "/".join(path) in self._kept
+            if not kept and (
+                self._store is None or not self._store.has(self._store.key(path, tokens))
+            ):
+                return self._model.prefix_weights()
+        return nullcontext()
 
     def _get(
         self,

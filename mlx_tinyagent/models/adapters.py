@@ -24,7 +24,7 @@ BASE_KEY = "base_fingerprint"  # in the configuration: the model it was trained 
 ACTIVE_KEY = "active"  # where it acts: on "all" tokens, or "after_blocks"
 SHIPPED = Path(__file__).parents[1] / "adapters"
 _LEAVES = ("lora_a", "lora_b", "m")  # m: magnitudes of DoRA
-_BASE = "merged_base"  # attribute of a merged layer: where the layer it was before comes from
+_MERGED = "merged_by"  # attribute of a merged layer: what can take the adapter out again
 
 
 def apply(model: nn.Module, folder: Path, *, base: str, dtype: str) -> dict[str, Any]:
@@ -109,25 +109,38 @@ def add_layers(model: nn.Module, config: dict[str, Any]) -> None:
     linear_to_lora_layers(model, layers, config["lora_parameters"], use_dora=dora)
 
 
-class Base:
-    """The base model's layers under merged ones: built anew when they are asked for, then kept.
+class Merged:
+    """What puts merged layers and the base model's in each other's place.
+
+    Only one of the two is in memory at a time: the base model is read again when it
+    is asked for, and the adapter merged again afterwards.
 
     Args:
         build: Builds the base model.
-        names: Dotted paths of the layers.
+        pairs: The adapter's layers by dotted path.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], names: Collection[str]) -> None:
+    def __init__(self, build: Callable[[], nn.Module], pairs: dict[str, nn.Module]) -> None:
         self._build = build
-        self._names = names
-        self._layers: dict[str, nn.Module] = {}
+        self._pairs = pairs
 
-    def layer(self, name: str) -> nn.Module:
-        """Return a layer of the base model."""
-        if not self._layers:
-            built = dict(self._build().named_modules())
-            self._layers = {each: built[each] for each in self._names}
-        return self._layers[name]
+    def base(self, names: Collection[str]) -> dict[str, nn.Module]:
+        """Return layers of the base model, their weights not read before they are used."""
+        built = dict(self._build().named_modules())
+        return {name: built[name] for name in names}
+
+    def layer(self, name: str, base: nn.Module) -> nn.Module:
+        """Return a layer with the adapter written into its weights."""
+        import mlx.core as mx
+
+        pair: Any = self._pairs[name]
+        inner = _inner(pair)
+        pair[inner] = base
+        merged: nn.Module = pair.fuse(dequantize=True)
+        pair[inner] = None  # the weights it acts on are not kept
+        mx.eval(merged.parameters())
+        object.__setattr__(merged, _MERGED, (self, name))  # beside the parameters, not among them
+        return merged
 
 
 def merge(model: nn.Module, build: Callable[[], nn.Module]) -> None:
@@ -139,19 +152,18 @@ def merge(model: nn.Module, build: Callable[[], nn.Module]) -> None:
 
     Args:
         model: mlx-lm's module, its weights dense; changed in place.
-        build: Builds the base model once more, for ``base_only``.
+        build: Builds the base model once more, for ``base_only``; its weights are best
+            computed when they are used, since merged ones are there until then.
     """
-    import mlx.core as mx
     from mlx.utils import tree_unflatten
 
-    adapted = {name: module for name, module in model.named_modules() if "lora_a" in module}
-    base = Base(build, tuple(adapted))
-    while adapted:  # one by one, each freed before the next
-        name, module = adapted.popitem()
-        merged = module.fuse(dequantize=True)
-        mx.eval(merged.parameters())
-        object.__setattr__(merged, _BASE, (base, name))  # beside the parameters, not among them
-        model.update_modules(tree_unflatten([(name, merged)]))
+    adapted: dict[str, Any] = {
+        name: module for name, module in model.named_modules() if "lora_a" in module
+    }
+    swap = Merged(build, adapted)
+    for name, module in adapted.items():  # one by one, each freed before the next
+        layer = swap.layer(name, module[_inner(module)])
+        model.update_modules(tree_unflatten([(name, layer)]))
 
 
 @contextlib.contextmanager
@@ -159,29 +171,41 @@ def base_only(model: nn.Module) -> Iterator[None]:
     """Take the adapter out while the block runs, merged or not: the base model alone.
 
     The original layers are put back in place, so what is computed is the base
-    model's to the last bit.
+    model's to the last bit. A merged adapter is merged again at the end, which takes
+    part of a second; within the block this is free.
     """
     from mlx.utils import tree_unflatten
 
-    adapted = [
-        (name, module)
+    apart = [(name, module) for name, module in model.named_modules() if "lora_a" in module]
+    bare = [(name, module[_inner(module)]) for name, module in apart]
+    merged = {
+        name: getattr(module, _MERGED)
         for name, module in model.named_modules()
-        if "lora_a" in module or hasattr(module, _BASE)
-    ]
-    bare = [(name, _bare(module)) for name, module in adapted]
-    model.update_modules(tree_unflatten(bare))
+        if hasattr(module, _MERGED)
+    }
+    model.update_modules(tree_unflatten([*bare, *_base_layers(merged)]))
     try:
         yield
     finally:
-        model.update_modules(tree_unflatten(adapted))
+        model.update_modules(tree_unflatten(apart))
+        layers = dict(model.named_modules())
+        for name, (swap, full) in merged.items():  # one by one, each freed before the next
+            layer = swap.layer(full, layers.pop(name))
+            model.update_modules(tree_unflatten([(name, layer)]))
 
 
-def _bare(module: Any) -> Any:
-    """Return the layer of the base model under an adapter layer."""
-    if hasattr(module, _BASE):
-        base, name = getattr(module, _BASE)
-        return base.layer(name)
-    return module["linear" if "linear" in module else "embedding"]
+def _base_layers(merged: dict[str, tuple[Merged, str]]) -> list[tuple[str, nn.Module]]:
+    """Return the base model's layers in place of merged ones; a model is merged by one hand."""
+    if not merged:
+        return []
+    swap, _ = next(iter(merged.values()))
+    layers = swap.base([full for _, full in merged.values()])
+    return [(name, layers[full]) for name, (_, full) in merged.items()]
+
+
+def _inner(module: Any) -> str:
+    """Return the name of the layer inside an adapter's."""
+    return "linear" if "linear" in module else "embedding"
 
 
 def shipped(base: str) -> Path | None:

@@ -235,8 +235,11 @@ def _default_dtype(device: Device, config: dict[str, Any]) -> DtypeName:
     return device.dtype
 
 
-def _build(folder: Path, device: Device, dtype: DtypeName) -> nn.Module:
-    """Build the module and bring its weights into memory in their final format."""
+def _build(folder: Path, device: Device, dtype: DtypeName, *, lazy: bool = False) -> nn.Module:
+    """Build the module and bring its weights into memory in their final format.
+
+    Lazily, each is brought there when it is first used.
+    """
     import_mlx_lm()
     import mlx.core as mx
     from mlx_lm.utils import load_model
@@ -247,9 +250,10 @@ def _build(folder: Path, device: Device, dtype: DtypeName) -> nn.Module:
     try:
         model, _ = load_model(folder, lazy=True)
         if device.name == "cpu":
-            unpack(model, target)
-        _cast(model, target)
-        mx.eval(model.parameters())
+            unpack(model, target, lazy=lazy)
+        _cast(model, target, lazy=lazy)
+        if not lazy:
+            mx.eval(model.parameters())
     except _MISFITS as error:
         raise ModelError(f"{folder} cannot be loaded: {_one_line(error)}") from error
     return model
@@ -259,10 +263,10 @@ def _build_again(folder: Path, device: Device, dtype: DtypeName, identity: str) 
     """Build a model once more, if its folder still holds the same one."""
     if fingerprint(folder) != identity:
         raise ModelError(f"{folder} has changed since the model was loaded; start anew")
-    return _build(folder, device, dtype)
+    return _build(folder, device, dtype, lazy=True)
 
 
-def unpack(model: nn.Module, dtype: mx.Dtype) -> None:
+def unpack(model: nn.Module, dtype: mx.Dtype, *, lazy: bool = False) -> None:
     """Replace quantized layers by dense ones, one after the other, in place.
 
     Scales are widened before the product, so the dense weights are what the
@@ -287,7 +291,8 @@ def unpack(model: nn.Module, dtype: mx.Dtype) -> None:
         replacement.weight = weight
         if "bias" in packed:
             replacement.bias = packed.bias
-        mx.eval(replacement.parameters())
+        if not lazy:
+            mx.eval(replacement.parameters())
         model.update_modules(tree_unflatten([(name, replacement)]))
 
 
@@ -315,7 +320,7 @@ def _module_at(model: nn.Module, name: str) -> nn.Module:
     return module
 
 
-def _cast(model: nn.Module, dtype: mx.Dtype) -> None:
+def _cast(model: nn.Module, dtype: mx.Dtype, *, lazy: bool = False) -> None:
     """Bring floating-point parameters into one format; buffers (``_name``) stay as they are."""
     import mlx.core as mx
 
@@ -325,7 +330,8 @@ def _cast(model: nn.Module, dtype: mx.Dtype) -> None:
                 continue
             if mx.issubdtype(value.dtype, mx.floating) and value.dtype != dtype:
                 module[name] = value.astype(dtype)
-                mx.eval(module[name])
+                if not lazy:
+                    mx.eval(module[name])
 
 
 def _new_cache(model: nn.Module) -> list[Any]:

@@ -77,10 +77,10 @@ def test_a_merged_adapter_can_be_taken_out(
     assert mx.array_equal(serve(model, IDS, None), before)
 
 
-def test_the_base_is_read_again_once_and_only_when_needed(
+def test_the_base_is_read_again_only_when_needed(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by planning, once by prompt parts, and not from a folder that has changed."""
+    """Not by planning, once by all missing prompt parts, and not from a folder that has changed."""
     folder = write_adapter(tmp_path / "adapter", base, active="after_blocks")
     moved = tmp_path / "model"
     shutil.copytree(base, moved)
@@ -88,17 +88,24 @@ def test_the_base_is_read_again_once_and_only_when_needed(
     built: list[Path] = []
     real = language._build
 
-    def counted(source: Path, *others: Any) -> Any:
+    def counted(source: Path, *others: Any, **options: Any) -> Any:
         built.append(source)
-        return real(source, *others)
+        return real(source, *others, **options)
 
     monkeypatch.setattr(language, "_build", counted)
     serve(models[0].model, IDS, None)
     assert not built
-    for _ in range(2):
-        with models[0].prefix_weights():
-            pass
+    with models[0].prefix_weights(), models[0].prefix_weights():
+        pass
     assert built == [moved]
+    engine = Engine(models[0])
+    for query in QUERIES[:2]:
+        engine.plan(
+            prompt_for(engine.model.tokenizer, query, TOOLSETS["few"]),
+            constraint_for(engine.model.tokenizer, query, TOOLSETS["few"]),
+            drafter=Drafter(TOOLSETS["few"], query),
+        )
+    assert built == [moved] * 2
 
     shutil.copy(write_model(tmp_path / "other", seed=1) / "model.safetensors", moved)
     with pytest.raises(ModelError, match="has changed"), models[1].prefix_weights():
