@@ -66,12 +66,12 @@ class Binding:
     """Slots that were filled again, with what they held before.
 
     Args:
-        library: Whose functions the slots hold now.
+        wheel: Whose functions the slots hold now.
         handle: The loaded library.
         old: (absolute address, former pointer) of every slot.
     """
 
-    library: Library
+    wheel: Library
     handle: ctypes.CDLL
     old: tuple[tuple[int, int], ...]
 
@@ -89,7 +89,7 @@ class Binding:
         self._function("openblas_set_num_threads")(count)
 
     def _function(self, name: str) -> Any:
-        exported = f"{self.library.prefix}{name}"
+        exported = f"{self.wheel.prefix}{name}"
         return getattr(self.handle, exported)
 
 
@@ -132,7 +132,7 @@ def bind(target: Path, library: Library) -> Binding:
         raise BlasError(f"{target.name} has no slot that {library.name} could fill")
     old = tuple((where, ctypes.c_uint64.from_address(where).value) for where, _ in new)
     _write_pointers(tuple(new))
-    return Binding(library=library, handle=handle, old=old)
+    return Binding(wheel=library, handle=handle, old=old)
 
 
 def slots(image: bytes) -> list[Slot]:

@@ -16,7 +16,7 @@ from mlx_tinyagent.evaluate.harness_tools import query_of, score_retrieval
 from mlx_tinyagent.evaluate.stats import paired_bootstrap
 from mlx_tinyagent.files import atomic_folder
 from mlx_tinyagent.models.folder import read_json
-from mlx_tinyagent.quantize.gate import Check, State, Verdict, drop
+from mlx_tinyagent.quantize.gate import Check, State, Verdict, drop, paired
 from mlx_tinyagent.quantize.packing import AFFINE_BITS, Format, round_to
 from mlx_tinyagent.quantize.report import JSON
 from mlx_tinyagent.quantize.settings import GROUPS
@@ -229,17 +229,7 @@ def _compared(
     limit = "what it costs; no limit"
     if name not in PRINTED:
         state, limit = drop(found, job.max_drop, rises=FIGURES[name])
-    return Check(
-        name=name,
-        reference=sum(first) / len(first),
-        model=sum(second) / len(second),
-        difference=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        limit=limit,
-        state=state,
-    )
+    return paired(name, first, second, found, limit=limit, state=state)
 
 
 def _size(folder: Path) -> int:

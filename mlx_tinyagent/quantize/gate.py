@@ -142,16 +142,31 @@ def _kl(scores: Sequence[Score], config: QuantizeConfig) -> Check:
 def _nll(scores: Sequence[Score], config: QuantizeConfig) -> Check:
     first, second = [s.nll_reference for s in scores], [s.nll for s in scores]
     found = paired_bootstrap(first, second, seed=config.seed)
+    limit = f"upper bound at most {config.max_kl:+g} nats per plan token"
+    state: State = "passed" if found.high <= config.max_kl else "failed"
+    return paired("nll", first, second, found, limit=limit, state=state)
+
+
+def paired(
+    name: str,
+    reference: Sequence[float],
+    model: Sequence[float],
+    found: Interval,
+    *,
+    limit: str,
+    state: State,
+) -> Check:
+    """Write down a paired comparison: both means and the interval of the difference."""
     return Check(
-        name="nll",
-        reference=sum(first) / len(first),
-        model=sum(second) / len(second),
+        name=name,
+        reference=sum(reference) / len(reference),
+        model=sum(model) / len(model),
         difference=found.value,
         low=found.low,
         high=found.high,
         n=found.n,
-        limit=f"upper bound at most {config.max_kl:+g} nats per plan token",
-        state="passed" if found.high <= config.max_kl else "failed",
+        limit=limit,
+        state=state,
     )
 
 
@@ -160,17 +175,7 @@ def _whole(scores: Sequence[Score], config: QuantizeConfig) -> Check:
     found = paired_bootstrap(first, second, seed=config.seed)
     share = sum(first) / len(first)
     state, limit = drop(found, config.max_drop, good=share >= FLOOR)
-    return Check(
-        name="whole_plans",
-        reference=share,
-        model=sum(second) / len(second),
-        difference=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        limit=limit,
-        state=state,
-    )
+    return paired("whole_plans", first, second, found, limit=limit, state=state)
 
 
 def _planned(found: Difference, config: QuantizeConfig, *, rises: bool, good: bool) -> Check:
